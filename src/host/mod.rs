@@ -1,0 +1,7 @@
+//! The only place that reads clocks, draws entropy, backs off, waits for signals and sets up
+//! telemetry. Called by the roles' shells; never by `core` or `model`.
+
+pub mod backoff;
+pub mod clock;
+pub mod entropy;
+pub mod secret;

@@ -1,0 +1,3 @@
+//! The one binary: arguments, config, tracing, one role's run.
+
+fn main() {}
