@@ -8,5 +8,6 @@ pub mod map;
 pub mod numbers;
 pub mod observed;
 pub mod policy;
+pub mod schema;
 pub mod status;
 pub mod topology;

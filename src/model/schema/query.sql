@@ -1,0 +1,138 @@
+-- The query group: which tables are distributed, and the guard of their shells. Run as superuser in
+-- the policy's database after common.sql; may run any number of times.
+
+-- Distributed and reference tables. By OID and column number, so that renames need nothing here.
+CREATE TABLE IF NOT EXISTS howdah.tables (
+    relation regclass PRIMARY KEY,
+    kind text NOT NULL CHECK (kind IN ('distributed', 'reference')),
+    key_attnum smallint,
+    colocation integer NOT NULL,
+    CHECK ((kind = 'distributed') = (key_attnum IS NOT NULL))
+);
+GRANT SELECT ON howdah.tables TO PUBLIC;
+
+-- Copies of the coordinator's placement for people to read; routers work by the topology.
+CREATE TABLE IF NOT EXISTS howdah.placement (
+    colocation integer NOT NULL,
+    bucket integer NOT NULL,
+    shard text NOT NULL,
+    PRIMARY KEY (colocation, bucket)
+);
+GRANT SELECT ON howdah.placement TO PUBLIC;
+
+-- Likewise for the primaries of the groups; number 0 is the query group.
+CREATE TABLE IF NOT EXISTS howdah.node (
+    name text PRIMARY KEY,
+    number integer NOT NULL,
+    host text NOT NULL,
+    port integer NOT NULL
+);
+GRANT SELECT ON howdah.node TO PUBLIC;
+
+-- Counts changes of the catalog; the row's lock makes them one after the other.
+CREATE TABLE IF NOT EXISTS howdah.version (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    number bigint NOT NULL
+);
+INSERT INTO howdah.version (number) VALUES (1) ON CONFLICT DO NOTHING;
+GRANT SELECT ON howdah.version TO PUBLIC;
+
+-- What routers load: names as they are now.
+CREATE OR REPLACE VIEW howdah.catalog AS
+SELECT t.relation::oid AS relation,
+       n.nspname AS schema,
+       c.relname AS name,
+       t.kind,
+       a.attname AS key_column,
+       a.attnum AS key_attnum,
+       format_type(a.atttypid, NULL) AS key_type,
+       t.colocation
+  FROM howdah.tables t
+  JOIN pg_class c ON c.oid = t.relation
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_attribute a ON a.attrelid = t.relation AND a.attnum = t.key_attnum;
+GRANT SELECT ON howdah.catalog TO PUBLIC;
+
+-- The guard. A foreign table on a wrapper without a handler makes every plan over its parent fail
+-- (55000), while Parse and Describe still work.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_foreign_data_wrapper WHERE fdwname = 'howdah_guard') THEN
+        CREATE FOREIGN DATA WRAPPER howdah_guard;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_foreign_server WHERE srvname = 'howdah_guard') THEN
+        CREATE SERVER howdah_guard FOREIGN DATA WRAPPER howdah_guard;
+    END IF;
+END $$;
+
+-- Writes that make no plan over the shell's children: INSERT and COPY FROM, TRUNCATE ONLY.
+CREATE OR REPLACE FUNCTION howdah.refuse_write() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'howdah_guard: the rows of table "%" live on the shards', TG_TABLE_NAME
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              HINT = 'Connect through a Howdah router.';
+END $$;
+
+-- Every change of the catalog ends with this; routers listen.
+CREATE OR REPLACE FUNCTION howdah.changed() RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+DECLARE
+    v bigint;
+BEGIN
+    UPDATE howdah.version SET number = number + 1 RETURNING number INTO v;
+    PERFORM pg_notify('howdah_catalog', v::text);
+    RETURN v;
+END $$;
+
+-- Refuses unless the caller owns the table, as ALTER TABLE would.
+CREATE OR REPLACE FUNCTION howdah.check_owner(relation regclass) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_class c
+                    WHERE c.oid = relation AND pg_has_role(session_user, c.relowner, 'USAGE')) THEN
+        RAISE EXCEPTION 'must be owner of table %', relation USING ERRCODE = 'insufficient_privilege';
+    END IF;
+END $$;
+
+-- Makes the table distributed (its rows must be gone) or a reference table, in the catalog.
+CREATE OR REPLACE FUNCTION howdah.enter_table(
+    relation regclass, kind text, key_column name, colocation integer, shards text[])
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+BEGIN
+    PERFORM howdah.check_owner(relation);
+    INSERT INTO howdah.tables
+    SELECT enter_table.relation, enter_table.kind,
+           (SELECT attnum FROM pg_attribute a
+             WHERE a.attrelid = enter_table.relation AND a.attname = key_column AND NOT attisdropped),
+           enter_table.colocation;
+    INSERT INTO howdah.placement
+    SELECT enter_table.colocation, place.number - 1, place.shard
+      FROM unnest(shards) WITH ORDINALITY AS place (shard, number)
+    ON CONFLICT ON CONSTRAINT placement_pkey DO UPDATE SET shard = EXCLUDED.shard;
+    IF kind = 'distributed' THEN
+        EXECUTE format('CREATE FOREIGN TABLE howdah.%I () INHERITS (%s) SERVER howdah_guard',
+                       'guard_' || relation::oid, relation);
+        EXECUTE format('ALTER FOREIGN TABLE howdah.%I OWNER TO %s', 'guard_' || relation::oid,
+                       (SELECT relowner::regrole FROM pg_class WHERE oid = relation));
+        EXECUTE format('CREATE TRIGGER howdah_guard BEFORE INSERT OR TRUNCATE ON %s
+                        FOR EACH STATEMENT EXECUTE FUNCTION howdah.refuse_write()', relation);
+    END IF;
+    PERFORM howdah.changed();
+END $$;
+
+-- Takes the table out of the catalog: before it is dropped, or its rows come back.
+CREATE OR REPLACE FUNCTION howdah.forget_table(relation regclass) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+DECLARE
+    was text;
+BEGIN
+    PERFORM howdah.check_owner(relation);
+    DELETE FROM howdah.tables t WHERE t.relation = forget_table.relation RETURNING t.kind INTO was;
+    IF was = 'distributed' THEN
+        EXECUTE format('DROP FOREIGN TABLE howdah.%I', 'guard_' || relation::oid);
+        EXECUTE format('DROP TRIGGER howdah_guard ON %s', relation);
+    END IF;
+    PERFORM howdah.changed();
+END $$;
