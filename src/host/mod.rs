@@ -4,4 +4,8 @@
 pub mod backoff;
 pub mod clock;
 pub mod entropy;
+pub mod http;
+pub mod metrics;
 pub mod secret;
+pub mod shutdown;
+pub mod telemetry;

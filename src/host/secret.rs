@@ -32,7 +32,7 @@ impl Secret {
 
     /// The verifier that `pg_authid.rolpassword` holds for `role` with `password` (RFC 5803 as
     /// PostgreSQL writes it). Same secret, role and password: same verifier, on every member.
-    /// Passwords must be ASCII: others would need SASLprep.
+    /// Passwords must be ASCII: others would need `SASLprep`.
     pub fn verifier(&self, role: &str, password: &Self) -> String {
         let salt = &hmac(self.0.as_bytes(), format!("salt:{role}").as_bytes())[..16];
         let salted = salted_password(password.0.as_bytes(), salt);

@@ -4,10 +4,21 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    group::Cohort,
-    ids::{GroupId, MemberId, RouterId},
+    group::{Cohort, Container},
+    ids::{ClusterName, GroupId, MemberId, RouterId},
     numbers::{Epoch, Lsn, Position, Revision, Timeline},
 };
+
+/// An agent's first words on its stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// The cluster it belongs to; a coordinator of another one refuses.
+    pub cluster: ClusterName,
+    /// Its container.
+    pub container: Container,
+    /// Chosen when the agent process began; a new one means it was restarted.
+    pub incarnation: u64,
+}
 
 /// What an agent's data directory holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
