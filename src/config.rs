@@ -80,3 +80,43 @@ pub struct RouterConfig {
     /// Worker threads; a session lives on one of them.
     pub workers: usize,
 }
+
+/// Settings that parse one by one but do not make a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// `--peers` names a number twice.
+    #[error("--peers names coordinator {0} twice; give each coordinator its own number")]
+    PeerTwice(u64),
+    /// `--peers` leaves out the coordinator itself.
+    #[error("--id {0} is not among --peers; list every coordinator there, this one included")]
+    NotAmongPeers(u64),
+    /// A secret's file cannot be read.
+    #[error("{flag} {path}: {source}; give a readable file")]
+    SecretFile {
+        /// The flag.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No secret at all.
+    #[error("no value for {flag}; give the flag, or {variable} in the environment")]
+    NoSecret {
+        /// The flag.
+        flag: &'static str,
+        /// The variable that stands in for it.
+        variable: &'static str,
+    },
+    /// A secret that cannot be a password everywhere.
+    #[error("the text behind {flag} (or {variable}) must be 1 to 512 printable ASCII characters")]
+    BadSecret {
+        /// The flag.
+        flag: &'static str,
+        /// The variable that stands in for it.
+        variable: &'static str,
+    },
+    /// A member name that is no router name.
+    #[error("--name {0} cannot name a router")]
+    NoRouterName(String),
+}

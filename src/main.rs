@@ -1,3 +1,7 @@
-//! The one binary: arguments, config, tracing, one role's run.
+//! The one binary: everything it does is in the library's `cli`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    howdah::cli::run(std::env::args_os())
+}

@@ -1,0 +1,69 @@
+//! What every role's process does around its role: log, die with its parent where asked, turn
+//! signals into cancellation, and report how it ended. Called by `cli`.
+
+use std::{error::Error, future::Future, path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use crate::host::{shutdown, telemetry};
+
+/// What every role takes.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Process")]
+pub struct ProcessArguments {
+    /// TOML file with settings, keys named like the flags
+    #[arg(long, env = "HOWDAH_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Stop when the process that started this one ends
+    #[arg(long)]
+    die_with_parent: bool,
+}
+
+/// Runs a role until it ends by itself or a signal ends it.
+pub fn run<F, E>(arguments: &ProcessArguments, role: impl FnOnce(CancellationToken) -> F) -> ExitCode
+where
+    F: Future<Output = Result<(), E>>,
+    E: Error,
+{
+    if let Err(error) = telemetry::start() {
+        return failed(&error.to_string());
+    }
+    if arguments.die_with_parent {
+        let signal = Some(rustix::process::Signal::TERM);
+        if let Err(error) = rustix::process::set_parent_process_death_signal(signal) {
+            return failed(&format!("--die-with-parent: {error}"));
+        }
+    }
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&format!("cannot start threads: {error}")),
+    };
+    let outcome = runtime.block_on(async {
+        let stop = shutdown::on_signal().map_err(|error| format!("cannot watch for signals: {error}"))?;
+        role(stop).await.map_err(|error| with_causes(&error))
+    });
+    // Threads that still block (file system, name look-up) must not keep a stopped role alive.
+    runtime.shutdown_background();
+    outcome.map_or_else(|reason| failed(&reason), |()| ExitCode::SUCCESS)
+}
+
+/// One line on stderr, exit status 1.
+pub fn failed(reason: &str) -> ExitCode {
+    eprintln!("howdah: {reason}");
+    ExitCode::FAILURE
+}
+
+/// An error and what caused it, in one line; causes that the text already holds are left out.
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}
