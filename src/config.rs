@@ -1,7 +1,11 @@
 //! Settings of each role, validated: made by `main` from flags, `HOWDAH_*` environment and a TOML
 //! file, in that order. Inside, values are valid.
 
+mod url;
+
 use std::{net::SocketAddr, path::PathBuf};
+
+pub use self::url::{ServiceUrl, urls};
 
 use crate::{
     host::secret::Secret,

@@ -14,6 +14,7 @@
 //! Imports point one way: `model ← wire`, `model ← core ← the role's shell ← main`. Folders named
 //! `core`, and `model`, do no I/O; `tests/tidy.rs` checks it.
 
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod host;

@@ -5,16 +5,16 @@ mod file;
 mod policy;
 pub mod process;
 mod roles;
-mod url;
 
 use std::{ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::admin::{self, arguments::AdminCommand};
+
 pub use self::{
     policy::PolicyArguments,
     roles::{AgentArguments, CoordinatorArguments, RouterArguments},
-    url::{ServiceUrl, urls},
 };
 
 /// Sharded, self-healing PostgreSQL in containers.
@@ -32,6 +32,8 @@ pub struct Arguments {
 /// One command.
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Admin(AdminCommand),
     /// Write completions for a shell to stdout
     Completions {
         /// The shell
@@ -70,6 +72,7 @@ fn parse(arguments: Vec<OsString>) -> Result<Arguments, Refused> {
 impl Command {
     fn run(self) -> ExitCode {
         match self {
+            Self::Admin(command) => process::run_command(admin::run(command)),
             Self::Completions { shell } => {
                 clap_complete::generate(shell, &mut Arguments::command(), "howdah", &mut std::io::stdout());
                 ExitCode::SUCCESS

@@ -6,7 +6,7 @@ use std::{error::Error, future::Future, path::PathBuf, process::ExitCode};
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
-use crate::host::{shutdown, telemetry};
+use crate::host::{causes::with_causes, shutdown, telemetry};
 
 /// What every role takes.
 #[derive(Debug, Clone, Args)]
@@ -48,22 +48,18 @@ where
     outcome.map_or_else(|reason| failed(&reason), |()| ExitCode::SUCCESS)
 }
 
+/// Runs a command of the command line on this thread.
+pub fn run_command(command: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&format!("cannot start: {error}")),
+    };
+    let outcome = runtime.block_on(command);
+    outcome.map_or_else(|error| failed(&with_causes(error.as_ref())), |()| ExitCode::SUCCESS)
+}
+
 /// One line on stderr, exit status 1.
 pub fn failed(reason: &str) -> ExitCode {
     eprintln!("howdah: {reason}");
     ExitCode::FAILURE
-}
-
-/// An error and what caused it, in one line; causes that the text already holds are left out.
-pub fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -4,13 +4,9 @@ use std::{env, fs, net::SocketAddr, num::NonZero, path::PathBuf, str::FromStr, t
 
 use clap::{Args, ValueEnum};
 
-use super::{
-    policy::PolicyArguments,
-    process::ProcessArguments,
-    url::{ServiceUrl, urls},
-};
+use super::{policy::PolicyArguments, process::ProcessArguments};
 use crate::{
-    config::{AgentConfig, ConfigError, CoordinatorConfig, RouterConfig},
+    config::{AgentConfig, ConfigError, CoordinatorConfig, RouterConfig, ServiceUrl, urls},
     host::secret::Secret,
     model::{
         group::{Container, GroupKind},

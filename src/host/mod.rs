@@ -2,6 +2,7 @@
 //! telemetry. Called by the roles' shells; never by `core` or `model`.
 
 pub mod backoff;
+pub mod causes;
 pub mod clock;
 pub mod entropy;
 pub mod http;
