@@ -19,4 +19,5 @@ pub mod cli;
 pub mod config;
 pub mod host;
 pub mod model;
+pub mod router;
 pub mod wire;
