@@ -17,6 +17,7 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod coordinator;
 pub mod host;
 pub mod model;
 pub mod router;

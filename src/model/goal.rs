@@ -19,8 +19,11 @@ pub enum Order {
     /// still; a live primary keeps running; then report the position.
     Recruit,
     /// Be the primary of `Goal::epoch`. In recovery: promote on exactly this timeline. Then apply the
-    /// cohort, then write the epoch row (waiting for its acknowledgements). Already primary: the same
-    /// without the promotion.
+    /// cohort, then write the epoch row (waiting for its acknowledgements). Already primary on this
+    /// timeline: the same without the promotion; primary on another: restart fenced, then promote. In
+    /// recovery on this very timeline (it crashed in office): cannot be obeyed; stay fenced. A cohort
+    /// older (`ordered_at`) than the one applied in the same epoch is ignored, after a restart of the
+    /// agent as well.
     Reign {
         /// The timeline of this reign: a re-elected live primary's own, else one never used before.
         timeline: Timeline,

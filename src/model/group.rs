@@ -87,6 +87,12 @@ pub enum Phase {
         /// Who should reign next; `None`: the best standby.
         target: Option<MemberId>,
     },
+    /// Planned switchover, second step: nothing is in progress any more; the primary shuts down cleanly,
+    /// so that every standby that streams has all of its WAL.
+    StandingDown {
+        /// Who should reign next; `None`: the best standby.
+        target: Option<MemberId>,
+    },
     /// The epoch is open: members promise, stand still and report positions.
     Recruiting {
         /// Who should win if its log reaches as far as anyone's; set by a switchover.
@@ -128,13 +134,28 @@ pub struct Group {
     pub reason: String,
 }
 
+impl Phase {
+    /// Its name, as `howdah status` shows it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Forming { .. } => "forming",
+            Self::Draining { .. } | Self::StandingDown { .. } => "draining",
+            Self::Recruiting { .. } => "recruiting",
+            Self::Promoting { .. } => "promoting",
+            Self::Serving => "serving",
+        }
+    }
+}
+
 impl Group {
     /// The member that reigns or is about to.
     pub fn primary(&self) -> Option<&MemberId> {
         match &self.phase {
             Phase::Promoting { next } => Some(&next.primary),
             Phase::Forming { .. } | Phase::Recruiting { .. } => None,
-            Phase::Draining { .. } | Phase::Serving => self.reign.as_ref().map(|reign| &reign.primary),
+            Phase::Draining { .. } | Phase::StandingDown { .. } | Phase::Serving => {
+                self.reign.as_ref().map(|reign| &reign.primary)
+            }
         }
     }
 }

@@ -1,0 +1,265 @@
+//! The leader's memory: the newest report of each member and router, and when what was first seen.
+//! Never replicated, and empty when a leader begins. Filled by the driver; read by `plan` and
+//! `status`.
+
+use std::collections::BTreeMap;
+
+use super::state::State;
+use crate::model::{
+    group::{Container, Phase},
+    ids::{GroupId, MemberId, RouterId},
+    numbers::{Epoch, Lsn, Millis, Revision},
+    observed::{PostgresSeen, Report, RouterReport},
+};
+
+/// A leader whose turns, one every 20 ms, are further apart than this was itself paused: what looks
+/// like silence of members may be its own. A quarter of the default `suspect_after`.
+const OWN_PAUSE: Millis = Millis(150);
+
+/// One stream of an agent or a router, numbered by the driver; a newer one replaces an older.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Connection(pub u64);
+
+/// How a stream stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// Open.
+    Up,
+    /// Broken by the other side's kernel or closed by its process: that process is gone.
+    Reset {
+        /// When.
+        at: Millis,
+    },
+}
+
+/// What is known of a member.
+#[derive(Debug, Clone)]
+pub struct MemberSeen {
+    /// What its agent registered.
+    pub container: Container,
+    /// Its newest stream.
+    pub connection: Connection,
+    /// How that stands.
+    pub link: Link,
+    /// Last sign of life: registration or report.
+    pub heard: Millis,
+    /// Newest report of this stream or an earlier one of the same leader.
+    pub report: Option<Report>,
+    /// Since when its reports of `PostgreSQL` fit the same description.
+    pub condition: (Condition, Millis),
+}
+
+/// What matters for suspicion in a report of `PostgreSQL`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// No report yet.
+    Unknown,
+    /// No postmaster.
+    Down,
+    /// Does not answer yet.
+    Starting,
+    /// A standby that streams.
+    Streaming,
+    /// A standby that does not.
+    Standing,
+    /// A primary that is well.
+    Primary,
+    /// A primary that says something is wrong or under way.
+    Troubled,
+}
+
+/// What is known of a router.
+#[derive(Debug, Clone)]
+pub struct RouterSeen {
+    /// Its newest stream.
+    pub connection: Connection,
+    /// How that stands.
+    pub link: Link,
+    /// When its newest report came.
+    pub heard: Millis,
+    /// That report.
+    pub report: RouterReport,
+}
+
+/// When the leader first saw a group as it is.
+#[derive(Debug, Clone)]
+pub struct GroupSeen {
+    /// Which state of it: the newest epoch and the phase's place in the protocol.
+    stage: (Epoch, u8),
+    /// Since when.
+    pub since: Millis,
+    /// Where the primary's log ended once the ordered cohort was surely in force.
+    applied: Option<AppliedSeen>,
+}
+
+#[derive(Debug, Clone)]
+struct AppliedSeen {
+    ordered_at: Revision,
+    first: (u64, u64),
+    end: Option<Lsn>,
+}
+
+/// The leader's memory.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// Members that attended this leader.
+    pub members: BTreeMap<MemberId, MemberSeen>,
+    /// Routers that reported to this leader.
+    pub routers: BTreeMap<RouterId, RouterSeen>,
+    groups: BTreeMap<GroupId, GroupSeen>,
+    /// No silence is counted from before this.
+    timers_from: Millis,
+    last_turn: Millis,
+}
+
+impl Observed {
+    /// This coordinator leads from now on: what it remembers of an earlier term is void.
+    pub fn note_leadership(&mut self, now: Millis) {
+        *self = Self { timers_from: now, last_turn: now, ..Self::default() };
+    }
+
+    /// To be called before every `plan`: notices the leader's own pauses (true: one just ended), and
+    /// since when each group is as it is.
+    pub fn turn(&mut self, state: &State, now: Millis) -> bool {
+        let paused = now.since(self.last_turn) > OWN_PAUSE;
+        self.last_turn = now;
+        if paused {
+            self.timers_from = now;
+        }
+        for group in state.groups.values() {
+            let stage = (group.epoch, place(&group.phase));
+            let seen =
+                self.groups.entry(group.id.clone()).or_insert_with(|| GroupSeen { stage, since: now, applied: None });
+            if seen.stage != stage {
+                *seen = GroupSeen { stage, since: now, applied: seen.applied.take() };
+            }
+            if let Some(report) = group.primary().and_then(|id| self.members.get(id)).and_then(|m| m.report.as_ref()) {
+                seen.note_applied(report);
+            }
+        }
+        self.groups.retain(|id, _| state.groups.contains_key(id));
+        paused
+    }
+
+    /// An agent opened a stream and registered.
+    pub fn member_connected(&mut self, container: Container, connection: Connection, now: Millis) {
+        let before = self.members.get(&container.id);
+        if before.is_some_and(|seen| seen.connection > connection) {
+            return;
+        }
+        let report = before.and_then(|seen| seen.report.clone());
+        let condition = before.map_or((Condition::Unknown, now), |seen| seen.condition);
+        let id = container.id.clone();
+        let seen = MemberSeen { container, connection, link: Link::Up, heard: now, report, condition };
+        self.members.insert(id, seen);
+    }
+
+    /// An agent's stream ended by a reset or a close (not: by our own deadline).
+    pub fn member_disconnected(&mut self, member: &MemberId, connection: Connection, now: Millis) {
+        if let Some(seen) = self.members.get_mut(member).filter(|seen| seen.connection == connection) {
+            seen.link = Link::Reset { at: now };
+        }
+    }
+
+    /// An agent reported. Reports of an older stream, and repeated ones, are ignored.
+    pub fn member_reported(&mut self, connection: Connection, report: Report, now: Millis) {
+        let Some(seen) = self.members.get_mut(&report.member).filter(|seen| seen.connection == connection) else {
+            return;
+        };
+        let old = seen.report.as_ref();
+        if old.is_some_and(|old| old.incarnation == report.incarnation && old.sequence >= report.sequence) {
+            return;
+        }
+        let condition = condition(&report);
+        if seen.condition.0 != condition {
+            seen.condition = (condition, now);
+        }
+        seen.heard = now;
+        seen.report = Some(report);
+    }
+
+    /// A router reported.
+    pub fn router_reported(&mut self, connection: Connection, report: RouterReport, now: Millis) {
+        if self.routers.get(&report.router).is_some_and(|seen| seen.connection > connection) {
+            return;
+        }
+        self.routers.insert(report.router.clone(), RouterSeen { connection, link: Link::Up, heard: now, report });
+    }
+
+    /// A router's stream ended.
+    pub fn router_disconnected(&mut self, router: &RouterId, connection: Connection, now: Millis) {
+        if let Some(seen) = self.routers.get_mut(router).filter(|seen| seen.connection == connection) {
+            seen.link = Link::Reset { at: now };
+        }
+    }
+
+    /// How long nothing was heard of a member, counted from this leader's beginning at most.
+    pub fn silence(&self, member: &MemberId, now: Millis) -> Millis {
+        let heard = self.members.get(member).map_or(Millis(0), |seen| seen.heard);
+        now.since(heard.max(self.timers_from))
+    }
+
+    /// How long since `at`, counted from this leader's beginning, or its last own pause, at most.
+    pub fn lasted(&self, at: Millis, now: Millis) -> Millis {
+        now.since(at.max(self.timers_from))
+    }
+
+    /// The newest report of a member, however old.
+    pub fn report(&self, member: &MemberId) -> Option<&Report> {
+        self.members.get(member)?.report.as_ref()
+    }
+
+    /// How long the leader has seen the group in its epoch and phase.
+    pub fn in_phase(&self, group: &GroupId, now: Millis) -> Millis {
+        self.groups.get(group).map_or(Millis(0), |seen| self.lasted(seen.since, now))
+    }
+
+    /// Where the primary's log ended at some moment after the cohort `ordered_at` came into force:
+    /// what was committed under earlier cohorts is before it. `None`: not known yet.
+    pub fn applied_end(&self, group: &GroupId, ordered_at: Revision) -> Option<Lsn> {
+        let applied = self.groups.get(group)?.applied.as_ref()?;
+        if applied.ordered_at == ordered_at { applied.end } else { None }
+    }
+}
+
+impl GroupSeen {
+    /// The end of the log is taken from a later report than the first that has the cohort applied: in
+    /// the same report the position may have been read before the cohort was.
+    fn note_applied(&mut self, report: &Report) {
+        let PostgresSeen::Primary { position, applied, .. } = &report.postgres else {
+            return;
+        };
+        let at = (report.incarnation, report.sequence);
+        match &mut self.applied {
+            Some(seen) if seen.ordered_at == applied.ordered_at => {
+                if seen.first != at && seen.end.is_none() {
+                    seen.end = Some(position.lsn);
+                }
+            }
+            _ => self.applied = Some(AppliedSeen { ordered_at: applied.ordered_at, first: at, end: None }),
+        }
+    }
+}
+
+/// A phase's place in the protocol.
+fn place(phase: &Phase) -> u8 {
+    match phase {
+        Phase::Forming { .. } => 0,
+        Phase::Recruiting { .. } => 1,
+        Phase::Promoting { .. } => 2,
+        Phase::Serving => 3,
+        Phase::Draining { .. } => 4,
+        Phase::StandingDown { .. } => 5,
+    }
+}
+
+fn condition(report: &Report) -> Condition {
+    match &report.postgres {
+        PostgresSeen::Down { .. } => Condition::Down,
+        PostgresSeen::Starting => Condition::Starting,
+        PostgresSeen::Standby { streaming: true, .. } => Condition::Streaming,
+        PostgresSeen::Standby { streaming: false, .. } => Condition::Standing,
+        PostgresSeen::Primary { .. } if report.healthy => Condition::Primary,
+        PostgresSeen::Primary { .. } => Condition::Troubled,
+    }
+}

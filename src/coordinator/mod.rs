@@ -1,0 +1,3 @@
+//! The coordinator: agrees with its peers on who does what. `core` decides, the rest acts.
+
+pub mod core;
