@@ -1,4 +1,5 @@
-//! The router: speaks the `PostgreSQL` protocol, plans statements, runs them on shards, merges, and
+//! The router: speaks the PostgreSQL protocol, plans statements, runs them on shards, merges, and
 //! commits. `core` is its pure part. Called by `main`.
 
 pub mod core;
+pub mod pool;
