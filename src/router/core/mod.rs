@@ -4,11 +4,15 @@
 
 pub mod auth;
 pub mod catalog;
+pub mod copy_split;
+pub mod distribute;
 pub mod error;
 pub mod hash;
+pub mod merge;
 pub mod plan;
 pub mod plan_utility;
 pub mod protocol;
 pub mod settings;
 pub mod sql;
 pub mod transaction;
+pub mod two_phase;
