@@ -10,7 +10,10 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::admin::{self, arguments::AdminCommand};
+use crate::{
+    admin::{self, arguments::AdminCommand},
+    dev::{self, DevArguments},
+};
 
 pub use self::{
     policy::PolicyArguments,
@@ -32,6 +35,8 @@ pub struct Arguments {
 /// One command.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a whole cluster on this machine
+    Dev(DevArguments),
     #[command(flatten)]
     Admin(AdminCommand),
     /// Write completions for a shell to stdout
@@ -72,6 +77,8 @@ fn parse(arguments: Vec<OsString>) -> Result<Arguments, Refused> {
 impl Command {
     fn run(self) -> ExitCode {
         match self {
+            // One thread: it is the parent of everything, and children end with the thread that made them.
+            Self::Dev(arguments) => process::run_command(async { Ok(dev::run(arguments).await?) }),
             Self::Admin(command) => process::run_command(admin::run(command)),
             Self::Completions { shell } => {
                 clap_complete::generate(shell, &mut Arguments::command(), "howdah", &mut std::io::stdout());
