@@ -1,1 +1,3 @@
-//! Every integration test, in one binary.
+//! Every integration test, in one binary: each further one would cost a link of everything.
+
+mod tidy;
