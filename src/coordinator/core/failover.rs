@@ -1,1 +1,64 @@
-//! failover
+//! Steps 1, 2 and 5 of the protocol: suspect, open an epoch, declare a reign open. Called by the
+//! planner for groups that serve, switch over or promote.
+
+use super::{
+    candidate,
+    command::{Command, OperationKind, Proposal},
+    planner::World,
+    suspicion,
+};
+use crate::model::{
+    group::{Group, Phase, Reign},
+    ids::MemberId,
+    observed::PostgresSeen,
+};
+
+/// What a person forces: an epoch of its own, opened once per operation; where a loss was accepted, in
+/// every epoch until the group serves.
+pub fn forced(world: &World<'_>, group: &Group) -> Option<Proposal> {
+    let operation = world.running(&group.id).find(|operation| match operation.kind {
+        OperationKind::Failover { accept_data_loss, .. } => {
+            let unheeded = matches!(group.phase, Phase::Recruiting { accept_data_loss: false, .. });
+            operation.epoch == group.epoch || (accept_data_loss && unheeded)
+        }
+        OperationKind::Switchover { .. } | OperationKind::AddShard { .. } => false,
+    })?;
+    Some(open_epoch(world, group, None, format!("failover was asked for ({})", operation.id)))
+}
+
+/// The next epoch of a group whose primary is held to be lost. Where only silence speaks against it,
+/// and too few others are reachable to elect anyone, an epoch would stop a group that may well work.
+pub fn lost_primary(world: &World<'_>, group: &Group, reign: &Reign, target: Option<&MemberId>) -> Option<Proposal> {
+    let suspicion = suspicion::of_primary(world, group, reign)?;
+    if !suspicion.certain && !candidate::could_elect(world, reign) {
+        return None;
+    }
+    Some(open_epoch(world, group, target, suspicion.reason))
+}
+
+/// The next epoch of a group whose candidate is held to be lost.
+pub fn lost_candidate(world: &World<'_>, group: &Group, next: &Reign) -> Option<Proposal> {
+    let reason = suspicion::of_candidate(world, group, next)?;
+    Some(open_epoch(world, group, None, reason))
+}
+
+/// The reign is open: its primary has the epoch row acknowledged by the cohort it was elected with.
+pub fn serving(world: &World<'_>, group: &Group, next: &Reign) -> Option<Proposal> {
+    let report = world.fresh_report(&next.primary)?;
+    let PostgresSeen::Primary { epoch, position, applied, .. } = &report.postgres else { return None };
+    let open =
+        *epoch == next.epoch && position.timeline == next.timeline && applied.ordered_at == next.ordered.ordered_at;
+    let command = Command::Serving { group: group.id.clone(), epoch: next.epoch };
+    open.then(|| world.propose(group, command, format!("the epoch row of {} is acknowledged", next.primary)))
+}
+
+/// Takes the write authority from whoever has it.
+pub fn open_epoch(world: &World<'_>, group: &Group, target: Option<&MemberId>, reason: String) -> Proposal {
+    let command = Command::OpenEpoch {
+        group: group.id.clone(),
+        epoch: group.epoch.next(),
+        target: target.cloned(),
+        accept_data_loss: world.loss_accepted(&group.id),
+    };
+    world.propose(group, command, reason)
+}

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use super::state::State;
+use super::{operations::Operation, state::State};
 use crate::model::{
     group::{Container, Phase},
-    ids::{GroupId, MemberId, RouterId},
+    ids::{GroupId, MemberId, OperationId, RouterId},
     numbers::{Epoch, Lsn, Millis, Revision},
     observed::{PostgresSeen, Report, RouterReport},
 };
@@ -90,6 +90,8 @@ pub struct GroupSeen {
     pub since: Millis,
     /// Where the primary's log ended once the ordered cohort was surely in force.
     applied: Option<AppliedSeen>,
+    /// When the primary last said of a standby that it streams.
+    streamed: BTreeMap<MemberId, Millis>,
 }
 
 #[derive(Debug, Clone)]
@@ -107,6 +109,10 @@ pub struct Observed {
     /// Routers that reported to this leader.
     pub routers: BTreeMap<RouterId, RouterSeen>,
     groups: BTreeMap<GroupId, GroupSeen>,
+    /// When a running operation was first seen.
+    operations: BTreeMap<OperationId, Millis>,
+    /// Since when this coordinator leads.
+    leads_since: Millis,
     /// No silence is counted from before this.
     timers_from: Millis,
     last_turn: Millis,
@@ -115,7 +121,7 @@ pub struct Observed {
 impl Observed {
     /// This coordinator leads from now on: what it remembers of an earlier term is void.
     pub fn note_leadership(&mut self, now: Millis) {
-        *self = Self { timers_from: now, last_turn: now, ..Self::default() };
+        *self = Self { leads_since: now, timers_from: now, last_turn: now, ..Self::default() };
     }
 
     /// To be called before every `plan`: notices the leader's own pauses (true: one just ended), and
@@ -127,17 +133,20 @@ impl Observed {
             self.timers_from = now;
         }
         for group in state.groups.values() {
-            let stage = (group.epoch, place(&group.phase));
-            let seen =
-                self.groups.entry(group.id.clone()).or_insert_with(|| GroupSeen { stage, since: now, applied: None });
-            if seen.stage != stage {
-                *seen = GroupSeen { stage, since: now, applied: seen.applied.take() };
+            let at = (group.epoch, place(&group.phase));
+            let seen = self.groups.entry(group.id.clone()).or_insert_with(|| GroupSeen::new(at, now));
+            if seen.stage != at {
+                *seen = GroupSeen { applied: seen.applied.take(), ..GroupSeen::new(at, now) };
             }
-            if let Some(report) = group.primary().and_then(|id| self.members.get(id)).and_then(|m| m.report.as_ref()) {
-                seen.note_applied(report);
+            if let Some(primary) = group.primary().and_then(|id| self.members.get(id)) {
+                seen.note_primary(primary);
             }
         }
         self.groups.retain(|id, _| state.groups.contains_key(id));
+        for operation in state.operations.iter().filter(|operation| operation.runs()) {
+            self.operations.entry(operation.id.clone()).or_insert(now);
+        }
+        self.operations.retain(|id, _| state.operation(id).is_some_and(Operation::runs));
         paused
     }
 
@@ -214,6 +223,23 @@ impl Observed {
         self.groups.get(group).map_or(Millis(0), |seen| self.lasted(seen.since, now))
     }
 
+    /// How long this coordinator leads.
+    pub fn leads_for(&self, now: Millis) -> Millis {
+        now.since(self.leads_since)
+    }
+
+    /// How long the leader has seen an operation run.
+    pub fn runs_for(&self, operation: &OperationId, now: Millis) -> Millis {
+        self.operations.get(operation).map_or(Millis(0), |since| now.since(*since))
+    }
+
+    /// How long the group's primary has not said that this standby streams from it.
+    pub fn not_streaming(&self, group: &GroupId, standby: &MemberId, now: Millis) -> Millis {
+        let Some(seen) = self.groups.get(group) else { return Millis(0) };
+        let last = seen.streamed.get(standby).copied().unwrap_or_default();
+        self.lasted(last.max(seen.since), now)
+    }
+
     /// Where the primary's log ended at some moment after the cohort `ordered_at` came into force:
     /// what was committed under earlier cohorts is before it. `None`: not known yet.
     pub fn applied_end(&self, group: &GroupId, ordered_at: Revision) -> Option<Lsn> {
@@ -223,17 +249,23 @@ impl Observed {
 }
 
 impl GroupSeen {
-    /// The end of the log is taken from a later report than the first that has the cohort applied: in
-    /// the same report the position may have been read before the cohort was.
-    fn note_applied(&mut self, report: &Report) {
-        let PostgresSeen::Primary { position, applied, .. } = &report.postgres else {
-            return;
-        };
+    fn new(stage: (Epoch, u8), now: Millis) -> Self {
+        Self { stage, since: now, applied: None, streamed: BTreeMap::new() }
+    }
+
+    fn note_primary(&mut self, seen: &MemberSeen) {
+        let Some(report) = &seen.report else { return };
+        let PostgresSeen::Primary { position, applied, standbys, .. } = &report.postgres else { return };
+        for standby in standbys.iter().filter(|standby| standby.streaming) {
+            self.streamed.insert(standby.member.clone(), seen.heard);
+        }
+        // The end of the log is taken from a later report than the first that has the cohort applied: in
+        // the same report the position may have been read before the cohort was.
         let at = (report.incarnation, report.sequence);
         match &mut self.applied {
-            Some(seen) if seen.ordered_at == applied.ordered_at => {
-                if seen.first != at && seen.end.is_none() {
-                    seen.end = Some(position.lsn);
+            Some(old) if old.ordered_at == applied.ordered_at => {
+                if old.first != at && old.end.is_none() {
+                    old.end = Some(position.lsn);
                 }
             }
             _ => self.applied = Some(AppliedSeen { ordered_at: applied.ordered_at, first: at, end: None }),

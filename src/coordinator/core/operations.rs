@@ -3,9 +3,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::command::{OperationKind, OperationOutcome};
+use super::{
+    command::{Command, OperationKind, OperationOutcome, Proposal},
+    planner::World,
+    switchover,
+};
 use crate::model::{
-    ids::{GroupId, OperationId},
+    group::{Group, Phase},
+    ids::{GroupId, MemberId, OperationId},
     numbers::{Epoch, Revision},
     status::OperationStatus,
 };
@@ -23,6 +28,8 @@ pub struct Operation {
     pub target: GroupId,
     /// Newest epoch of the group when it began: a later reign is its result, or someone else's.
     pub epoch: Epoch,
+    /// Who reigned when it began.
+    pub from: Option<MemberId>,
     /// When it began.
     pub begun: Revision,
     /// `None` while it runs.
@@ -55,4 +62,57 @@ impl Operation {
             message: message.to_owned(),
         }
     }
+}
+
+/// Ends the operations whose work is done, or will not be.
+pub fn finish(world: &World<'_>) -> Vec<Proposal> {
+    let running = world.state.operations.iter().filter(|operation| operation.runs());
+    running
+        .filter_map(|operation| {
+            let outcome = outcome(world, operation)?;
+            let reason = format!("{} has ended", operation.id);
+            let command = Command::FinishOperation { id: operation.id.clone(), outcome };
+            Some(world.propose_anyway(command, reason))
+        })
+        .collect()
+}
+
+fn outcome(world: &World<'_>, operation: &Operation) -> Option<OperationOutcome> {
+    let group = world.state.groups.get(&operation.target);
+    let serves = group.and_then(|group| serves(group, operation));
+    match &operation.kind {
+        OperationKind::AddShard { .. } => {
+            serves.map(|primary| done(format!("{} serves on {primary}", operation.target)))
+        }
+        OperationKind::Failover { .. } => serves.map(|primary| match &operation.from {
+            Some(from) if from == primary => {
+                failed(format!("{primary} reigns again: no other member was known to have every acknowledged commit"))
+            }
+            _ => done(format!("{primary} reigns in {}", operation.target)),
+        }),
+        OperationKind::Switchover { to, .. } => match (serves, to) {
+            (Some(primary), Some(to)) if primary == to => Some(done(format!("{to} reigns in {}", operation.target))),
+            (Some(primary), None) if operation.from.as_ref() != Some(primary) => {
+                Some(done(format!("{primary} reigns in {}", operation.target)))
+            }
+            (Some(primary), _) => {
+                Some(failed(format!("{primary} reigns in {}: its log reached further than others'", operation.target)))
+            }
+            (None, _) => switchover::hopeless(world, group?, operation).map(failed),
+        },
+    }
+}
+
+/// The primary of a reign that began after the operation, once it serves.
+fn serves<'a>(group: &'a Group, operation: &Operation) -> Option<&'a MemberId> {
+    let reign = group.reign.as_ref()?;
+    (group.phase == Phase::Serving && reign.epoch > operation.epoch).then_some(&reign.primary)
+}
+
+fn done(message: String) -> OperationOutcome {
+    OperationOutcome::Done { message }
+}
+
+fn failed(message: String) -> OperationOutcome {
+    OperationOutcome::Failed { message }
 }

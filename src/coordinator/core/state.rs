@@ -5,6 +5,9 @@
 mod groups;
 mod registry;
 
+pub(super) use groups::describe;
+pub(super) use registry::shard_name;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};

@@ -1,1 +1,119 @@
-//! suspicion
+//! When a primary, or a candidate, is held to be lost. Clocks are used here only: a wrong suspicion
+//! costs a short pause and can never cost data. Called by `failover`.
+
+use super::{
+    observed::{Condition, Link, MemberSeen},
+    planner::World,
+};
+use crate::model::{
+    group::{Group, Reign},
+    ids::MemberId,
+    numbers::Millis,
+    observed::PostgresSeen,
+};
+
+/// How many times `suspect_after` is waited where failing over would mend little: an agent that is
+/// gone while standbys stream from its `PostgreSQL`, or a primary that answers but is not well.
+const PATIENCE: u64 = 5;
+/// A reign is not ended for being unwell before it had this long: what made it unwell (a full disk
+/// everywhere, a broken router) would make the next one so, and the group would only change primaries.
+const UNWELL_AFTER: Millis = Millis(30_000);
+/// A candidate that neither serves nor waits for acknowledgements for this long is given up: far more
+/// than a restart and a promotion take, far less than anyone waits.
+const PROMOTION_LIMIT: Millis = Millis(20_000);
+
+/// Why a primary is held to be lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspicion {
+    /// In one sentence.
+    pub reason: String,
+    /// Its own agent says that it is no primary any more: then it has to be replaced, or elected
+    /// again, whoever else is there.
+    pub certain: bool,
+}
+
+/// Whether the reigning primary is held to be lost.
+pub fn of_primary(world: &World<'_>, group: &Group, reign: &Reign) -> Option<Suspicion> {
+    let primary = &reign.primary;
+    let limit = world.policy().suspect_after;
+    let silence = world.observed.silence(primary, world.now);
+    let Some(seen) = world.observed.members.get(primary) else {
+        return (silence > limit).then(|| guess(format!("{primary} does not attend this leader")));
+    };
+    if let Some(why) = not_primary(seen) {
+        return Some(Suspicion { reason: format!("{primary} {why}"), certain: true });
+    }
+    let lasted = world.observed.lasted(seen.condition.1, world.now);
+    match (seen.link, standbys_say(world, reign, seen)) {
+        (Link::Reset { .. }, Some(false)) => {
+            Some(guess(format!("{primary} is gone: its agent and its standbys lost it")))
+        }
+        (Link::Reset { .. }, Some(true)) if silence <= patience(limit) => None,
+        _ if silence > limit => Some(guess(format!("{primary} is silent for {silence} ms"))),
+        (Link::Up, _) if seen.condition.0 == Condition::Starting && lasted > limit => {
+            Some(guess(format!("PostgreSQL of {primary} does not answer for {lasted} ms")))
+        }
+        (Link::Up, _) if seen.condition.0 == Condition::Troubled && lasted > patience(limit) => {
+            let settled = world.observed.in_phase(&group.id, world.now) > UNWELL_AFTER;
+            let better = reign.recorded.standbys.iter().any(|id| world.fresh_report(id).is_some_and(|r| r.healthy));
+            let note = seen.report.as_ref().map_or("", |report| report.note.as_str());
+            (settled && better).then(|| guess(format!("{primary} is unwell for {lasted} ms: {note}")))
+        }
+        _ => None,
+    }
+}
+
+/// Why a candidate will not reign in this epoch.
+pub fn of_candidate(world: &World<'_>, group: &Group, next: &Reign) -> Option<String> {
+    let primary = &next.primary;
+    let silence = world.observed.silence(primary, world.now);
+    if silence > world.policy().suspect_after {
+        return Some(format!("candidate {primary} is silent for {silence} ms"));
+    }
+    let report = world.observed.report(primary)?;
+    let in_time = world.observed.in_phase(&group.id, world.now) <= PROMOTION_LIMIT;
+    match &report.postgres {
+        PostgresSeen::Down { crashed: Some(why) } => Some(format!("PostgreSQL of candidate {primary} crashed: {why}")),
+        PostgresSeen::Standby { position, .. } if position.timeline >= next.timeline => {
+            Some(format!("candidate {primary} went down on timeline {}", position.timeline))
+        }
+        PostgresSeen::Primary { applied, .. } if applied.ordered_at == next.ordered.ordered_at => None,
+        _ if in_time => None,
+        _ => Some(format!("candidate {primary} does not get to serve: {}", report.note)),
+    }
+}
+
+fn guess(reason: String) -> Suspicion {
+    Suspicion { reason, certain: false }
+}
+
+fn patience(limit: Millis) -> Millis {
+    Millis(limit.0.saturating_mul(PATIENCE))
+}
+
+/// What its own agent says, where that is not "primary". `Starting` may be `PostgreSQL`'s own restart
+/// after a backend's crash, which keeps the reign: that gets its time.
+fn not_primary(seen: &MemberSeen) -> Option<String> {
+    match &seen.report.as_ref()?.postgres {
+        PostgresSeen::Down { crashed: Some(why) } => Some(format!("lost its PostgreSQL: {why}")),
+        PostgresSeen::Down { crashed: None } => Some("has no PostgreSQL running".to_owned()),
+        PostgresSeen::Standby { .. } => Some("came back as a standby".to_owned()),
+        PostgresSeen::Starting | PostgresSeen::Primary { .. } => None,
+    }
+}
+
+/// Whether the recorded standbys that reported since the primary's stream broke still stream from it:
+/// some do, none does, or none has reported.
+fn standbys_say(world: &World<'_>, reign: &Reign, primary: &MemberSeen) -> Option<bool> {
+    let Link::Reset { at } = primary.link else { return None };
+    let witness = |id: &MemberId| {
+        let seen = world.observed.members.get(id).filter(|seen| seen.heard >= at && seen.link == Link::Up)?;
+        match &seen.report.as_ref()?.postgres {
+            PostgresSeen::Standby { streaming, upstream, .. } => {
+                Some(*streaming && upstream.as_ref() == Some(&reign.primary))
+            }
+            _ => None,
+        }
+    };
+    reign.recorded.standbys.iter().filter_map(witness).max()
+}

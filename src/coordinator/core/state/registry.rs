@@ -138,6 +138,7 @@ impl State {
             kind: kind.clone(),
             target: target.clone(),
             epoch,
+            from: self.groups.get(&target).and_then(|group| group.reign.as_ref()).map(|reign| reign.primary.clone()),
             begun: self.revision,
             outcome: None,
         });
