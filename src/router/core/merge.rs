@@ -17,6 +17,125 @@ pub const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// Ends it.
 pub const COPY_TRAILER: &[u8] = b"\xff\xff";
 
+/// `FirstNormalObjectId`: below it an OID is the same on every group.
+const FIRST_USER_OID: u32 = 16384;
+
+/// A type that `PostgreSQL` itself brings; of 0, "unknown", nothing is claimed.
+pub fn is_builtin(type_oid: u32) -> bool {
+    type_oid < FIRST_USER_OID
+}
+
+/// Types whose binary form can be an element of an array, and their names without a length (`bpchar`,
+/// as `character` would mean `character(1)`).
+const SIMPLE: [(u32, &str); 32] = [
+    (16, "boolean"),
+    (17, "bytea"),
+    (18, "\"char\""),
+    (19, "name"),
+    (20, "bigint"),
+    (21, "smallint"),
+    (23, "integer"),
+    (25, "text"),
+    (26, "oid"),
+    (114, "json"),
+    (600, "point"),
+    (650, "cidr"),
+    (700, "real"),
+    (701, "double precision"),
+    (774, "macaddr8"),
+    (790, "money"),
+    (829, "macaddr"),
+    (869, "inet"),
+    (1042, "bpchar"),
+    (1043, "character varying"),
+    (1082, "date"),
+    (1083, "time without time zone"),
+    (1114, "timestamp without time zone"),
+    (1184, "timestamp with time zone"),
+    (1186, "interval"),
+    (1266, "time with time zone"),
+    (1560, "\"bit\""),
+    (1562, "bit varying"),
+    (1700, "numeric"),
+    (2950, "uuid"),
+    (3220, "pg_lsn"),
+    (3802, "jsonb"),
+];
+
+/// How a column of partial rows travels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartialColumn {
+    /// Its type's name, for casts.
+    pub type_name: String,
+    /// In binary, as this type; `None`: as text, because its binary form holds OIDs (arrays, composites)
+    /// or its own OID differs between groups.
+    pub binary: Option<u32>,
+}
+
+impl PartialColumn {
+    /// For a type whose name everybody knows; `None`: ask a shard for
+    /// `format_type(oid, -1)` and use [`PartialColumn::as_text`].
+    pub fn simple(type_oid: u32) -> Option<Self> {
+        let known = SIMPLE.iter().find(|(oid, _)| *oid == type_oid);
+        known.map(|(oid, name)| Self { type_name: (*name).to_owned(), binary: Some(*oid) })
+    }
+
+    /// For a type of this name.
+    pub fn as_text(type_name: String) -> Self {
+        Self { type_name, binary: None }
+    }
+
+    /// The element type of its array, or the type of its column in the temporary table.
+    pub fn carried_oid(&self) -> u32 {
+        /// `pg_type.oid` of text.
+        const TEXT: u32 = 25;
+        self.binary.unwrap_or(TEXT)
+    }
+
+    fn carried_name(&self) -> &str {
+        if self.binary.is_some() { &self.type_name } else { "text" }
+    }
+
+    /// 1 is binary.
+    pub fn format(&self) -> u16 {
+        u16::from(self.binary.is_some())
+    }
+}
+
+/// The FROM item `partial` over array parameters, the first of which is `$first`.
+pub fn from_arrays(columns: &[PartialColumn], first: usize) -> String {
+    let arrays: Vec<String> = columns
+        .iter()
+        .enumerate()
+        .map(|(at, column)| format!("${}::{}[]", first + at, column.carried_name()))
+        .collect();
+    let names: Vec<String> = (1..=columns.len()).map(|number| format!("p{number}")).collect();
+    let source = format!("unnest({})", arrays.join(", "));
+    if columns.iter().all(|column| column.binary.is_some()) {
+        return format!("{source} AS partial({})", names.join(", "));
+    }
+    format!("(SELECT {} FROM {source} AS u({})) AS partial", casts(columns), names.join(", "))
+}
+
+/// The FROM item `partial` over the temporary table.
+pub fn from_table(columns: &[PartialColumn], table: &str) -> String {
+    format!("(SELECT {} FROM {table}) AS partial", casts(columns))
+}
+
+/// The columns of the temporary table.
+pub fn table_columns(columns: &[PartialColumn]) -> String {
+    let define = |(at, column): (usize, &PartialColumn)| format!("p{} {}", at + 1, column.carried_name());
+    columns.iter().enumerate().map(define).collect::<Vec<_>>().join(", ")
+}
+
+fn casts(columns: &[PartialColumn]) -> String {
+    let cast = |(at, column): (usize, &PartialColumn)| match column.binary {
+        Some(_) => format!("p{}", at + 1),
+        None => format!("p{0}::{1} AS p{0}", at + 1, column.type_name),
+    };
+    columns.iter().enumerate().map(cast).collect::<Vec<_>>().join(", ")
+}
+
 /// A `DataRow` body that is not well-formed, or has another number of columns than was announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a shard sent a row that does not fit its description")]
@@ -133,6 +252,18 @@ mod tests {
         let mut arrays = Arrays::new([23, 25]);
         arrays.push(ROW).expect("two columns");
         assert_eq!(&arrays.into_rows()[..], ROW);
+    }
+
+    #[test]
+    fn awkward_types_travel_as_text() {
+        let columns = [PartialColumn::simple(20).expect("bigint"), PartialColumn::as_text("public.mood".to_owned())];
+        assert_eq!(PartialColumn::simple(1007), None);
+        assert_eq!(from_arrays(&columns[..1], 3), "unnest($3::bigint[]) AS partial(p1)");
+        assert_eq!(
+            from_arrays(&columns, 1),
+            "(SELECT p1, p2::public.mood AS p2 FROM unnest($1::bigint[], $2::text[]) AS u(p1, p2)) AS partial"
+        );
+        assert_eq!(table_columns(&columns), "p1 bigint, p2 text");
     }
 
     #[test]
