@@ -22,6 +22,7 @@ pub mod observed;
 pub mod operations;
 pub mod placement;
 pub mod planner;
+pub mod replica;
 pub mod report;
 pub mod state;
 pub mod suspicion;

@@ -1,0 +1,241 @@
+//! One coordinator's part in Raft, without any I/O: inputs go in, [`Effects`] come out, and whoever
+//! calls ([`super::super::driver`], or a simulation) persists, sends and applies them in that order.
+
+pub mod storage;
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+use raft::{
+    Config, RawNode, SnapshotStatus, StateRole,
+    eraftpb::{Entry, HardState, Message, Snapshot},
+};
+
+use crate::model::{ids::CoordinatorId, numbers::Revision};
+use storage::MemoryLog;
+
+/// Time between two ticks.
+pub const TICK_MS: u64 = 50;
+/// Ticks between the leader's heartbeats: every tick, they are a few bytes.
+const HEARTBEAT_TICKS: usize = 1;
+/// Ticks without the leader before an election; each wait is drawn from this to twice this, 0.5 to 1 s.
+/// Long enough for a slow fsync or a busy machine, short enough that a lost leader is replaced well
+/// within 2 s even when the first vote is split.
+const ELECTION_TICKS: usize = 10;
+/// Bytes of entries in one message: fits any follower's receive limit many times.
+const MAX_MESSAGE_BYTES: u64 = 1 << 20;
+/// Messages on their way to one follower: more than it can be behind without a snapshot.
+const MAX_INFLIGHT: usize = 256;
+/// Proposals not yet committed, in bytes: without a quorum the leader refuses more and stays small.
+const MAX_UNCOMMITTED_BYTES: u64 = 16 << 20;
+/// Entries after which the state is written down and the log begins anew. Reading this many again at
+/// a start takes milliseconds.
+const COMPACT_AFTER: u64 = 1_000;
+
+/// What was durable when the process began.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Saved {
+    /// Vote, term, commit index.
+    pub hard_state: HardState,
+    /// The newest snapshot; index 0 where there is none.
+    pub snapshot: Snapshot,
+    /// The entries after it.
+    pub entries: Vec<Entry>,
+}
+
+/// What must be durable before the rest of a turn's effects may happen.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Persist {
+    /// New vote, term or commit index.
+    pub hard_state: Option<HardState>,
+    /// The leader's snapshot: it replaces the whole log.
+    pub snapshot: Option<Snapshot>,
+    /// New entries; they replace those with the same and later indexes.
+    pub entries: Vec<Entry>,
+}
+
+/// Who leads, as far as this replica knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leadership {
+    /// The leader.
+    pub leader: Option<CoordinatorId>,
+    /// It is us.
+    pub ours: bool,
+    /// Raft's term.
+    pub term: u64,
+}
+
+/// An entry that a majority has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// Its index.
+    pub revision: Revision,
+    /// What was proposed.
+    pub data: Bytes,
+}
+
+/// Everything that follows from the inputs of a turn, in the order in which it must happen.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Number of the turn, for [`Replica::finished`].
+    pub number: u64,
+    /// Messages that need not wait for the disk (a leader's).
+    pub send_now: Vec<Message>,
+    /// To be made durable; `None` when nothing must be.
+    pub persist: Option<Persist>,
+    /// Messages that promise what is durable by now.
+    pub send_after_persist: Vec<Message>,
+    /// The state to go on from instead of the one there was.
+    pub restore: Option<Committed>,
+    /// Entries to apply, in order.
+    pub apply: Vec<Committed>,
+}
+
+/// Why a proposal was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Another one leads, or nobody.
+    #[error("this coordinator does not lead")]
+    NotLeader,
+    /// Too much is waiting for a majority already.
+    #[error("too many changes wait for a majority of coordinators")]
+    Full,
+}
+
+/// raft-rs's node over a log in memory.
+pub struct Replica {
+    node: RawNode<MemoryLog>,
+}
+
+impl Replica {
+    /// A replica as it was saved; `voters` are all coordinators, itself included.
+    pub fn new(
+        id: CoordinatorId,
+        voters: &[CoordinatorId],
+        saved: Saved,
+        logger: &slog::Logger,
+    ) -> Result<Self, raft::Error> {
+        let config = Config {
+            id: id.0,
+            election_tick: ELECTION_TICKS,
+            heartbeat_tick: HEARTBEAT_TICKS,
+            applied: saved.snapshot.get_metadata().index,
+            max_size_per_msg: MAX_MESSAGE_BYTES,
+            max_inflight_msgs: MAX_INFLIGHT,
+            max_uncommitted_size: MAX_UNCOMMITTED_BYTES,
+            // A leader that hears from no majority steps down; one that comes back disturbs nobody.
+            check_quorum: true,
+            pre_vote: true,
+            ..Config::default()
+        };
+        let voters: Vec<u64> = voters.iter().map(|voter| voter.0).collect();
+        let log = MemoryLog::new(&voters, saved.hard_state, saved.snapshot, saved.entries);
+        let mut node = RawNode::new(&config, log, logger)?;
+        if voters.len() == 1 {
+            node.campaign()?;
+        }
+        Ok(Self { node })
+    }
+
+    /// [`TICK_MS`] have passed.
+    pub fn tick(&mut self) {
+        self.node.tick();
+    }
+
+    /// A message from a peer has come. Errors are the peer's mistakes, to be logged.
+    pub fn step(&mut self, message: Message) -> Result<(), raft::Error> {
+        self.node.step(message)
+    }
+
+    /// The connection to a peer broke: messages and snapshots on their way to it may be lost.
+    pub fn unreachable(&mut self, peer: CoordinatorId) {
+        self.node.report_unreachable(peer.0);
+        self.node.report_snapshot(peer.0, SnapshotStatus::Failure);
+    }
+
+    /// Asks for an entry.
+    pub fn propose(&mut self, data: Vec<u8>) -> Result<(), ProposeError> {
+        if self.node.raft.state != StateRole::Leader {
+            return Err(ProposeError::NotLeader);
+        }
+        self.node.propose(Vec::new(), data).map_err(|_| ProposeError::Full)
+    }
+
+    /// What is to be done now; `None`: nothing, until the next input.
+    pub fn turn(&mut self) -> Option<Effects> {
+        if !self.node.has_ready() {
+            return None;
+        }
+        let mut ready = self.node.ready();
+        let log = self.node.mut_store();
+        let snapshot = Some(ready.snapshot().clone()).filter(|it| it.get_metadata().index > 0);
+        let mut persist = Persist { hard_state: None, snapshot, entries: ready.take_entries() };
+        if let Some(snapshot) = &persist.snapshot {
+            log.restore(snapshot.clone());
+        }
+        log.append(&persist.entries);
+        if let Some(hard_state) = ready.hs() {
+            log.set_hard_state(hard_state.clone());
+            persist.hard_state = Some(hard_state.clone());
+        }
+        let restore = persist.snapshot.as_ref().map(|snapshot| Committed {
+            revision: Revision(snapshot.get_metadata().index),
+            data: snapshot.data.clone(),
+        });
+        let effects = Effects {
+            number: ready.number(),
+            send_now: ready.take_messages(),
+            // A commit index alone need not be durable: the next leader tells it again.
+            persist: ready.must_sync().then_some(persist),
+            send_after_persist: ready.take_persisted_messages(),
+            restore,
+            apply: ready.take_committed_entries().into_iter().filter_map(committed).collect(),
+        };
+        self.node.advance_append_async(ready);
+        Some(effects)
+    }
+
+    /// The turn's `persist` is durable and what it gave to apply is applied.
+    pub fn finished(&mut self, number: u64) {
+        self.node.on_persist_ready(number);
+        self.node.advance_apply();
+    }
+
+    /// Enough entries have gathered behind the last snapshot.
+    pub fn wants_compaction(&self) -> bool {
+        self.node.raft.raft_log.applied >= self.node.store().snapshot_index() + COMPACT_AFTER
+    }
+
+    /// Cuts the log after the entries contained in `state`, which is the state now. The snapshot that
+    /// is returned must become durable; it replaces the entries it contains, not those after it.
+    pub fn compact(&mut self, state: Vec<u8>) -> Result<Snapshot, raft::Error> {
+        let applied = self.node.raft.raft_log.applied;
+        self.node.mut_store().compact(applied, state)
+    }
+
+    /// Who leads.
+    pub fn leadership(&self) -> Leadership {
+        let raft = &self.node.raft;
+        let leader = Some(CoordinatorId(raft.leader_id)).filter(|leader| leader.0 != 0);
+        Leadership { leader, ours: raft.state == StateRole::Leader, term: raft.term }
+    }
+
+    /// We lead, and the state contains everything that any leader before us committed: decisions may
+    /// be made on it.
+    pub fn may_decide(&self) -> bool {
+        let raft = &self.node.raft;
+        raft.state == StateRole::Leader
+            && raft.commit_to_current_term()
+            && raft.raft_log.applied == raft.raft_log.committed
+    }
+
+    /// Index of the newest entry applied.
+    pub fn applied(&self) -> Revision {
+        Revision(self.node.raft.raft_log.applied)
+    }
+}
+
+/// A new leader's first entry is empty and concerns Raft alone.
+fn committed(entry: Entry) -> Option<Committed> {
+    (!entry.data.is_empty()).then_some(Committed { revision: Revision(entry.index), data: entry.data })
+}
