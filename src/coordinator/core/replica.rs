@@ -153,6 +153,14 @@ impl Replica {
         self.node.report_snapshot(peer.0, SnapshotStatus::Failure);
     }
 
+    /// Asks the follower that has most of the log to lead instead of us; false where there is none.
+    pub fn hand_over(&mut self) -> bool {
+        let me = self.node.raft.id;
+        let others = self.node.raft.prs().iter().filter(|(id, progress)| **id != me && progress.recent_active);
+        let heir = others.max_by_key(|(_, progress)| progress.matched).map(|(id, _)| *id);
+        heir.inspect(|id| self.node.transfer_leader(*id)).is_some()
+    }
+
     /// Asks for an entry.
     pub fn propose(&mut self, data: Vec<u8>) -> Result<(), ProposeError> {
         if self.node.raft.state != StateRole::Leader {
