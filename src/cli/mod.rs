@@ -12,6 +12,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::{
     admin::{self, arguments::AdminCommand},
+    config::CoordinatorConfig,
+    coordinator,
     dev::{self, DevArguments},
 };
 
@@ -37,6 +39,8 @@ pub struct Arguments {
 enum Command {
     /// Run a whole cluster on this machine
     Dev(DevArguments),
+    /// Run one coordinator
+    Coordinator(CoordinatorArguments),
     #[command(flatten)]
     Admin(AdminCommand),
     /// Write completions for a shell to stdout
@@ -79,6 +83,13 @@ impl Command {
         match self {
             // One thread: it is the parent of everything, and children end with the thread that made them.
             Self::Dev(arguments) => process::run_command(async { Ok(dev::run(arguments).await?) }),
+            Self::Coordinator(arguments) => {
+                let process = arguments.process.clone();
+                match CoordinatorConfig::try_from(arguments) {
+                    Ok(config) => process::run(&process, |stop| coordinator::run(config, stop)),
+                    Err(error) => process::failed(&error.to_string()),
+                }
+            }
             Self::Admin(command) => process::run_command(admin::run(command)),
             Self::Completions { shell } => {
                 clap_complete::generate(shell, &mut Arguments::command(), "howdah", &mut std::io::stdout());

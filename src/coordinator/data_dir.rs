@@ -73,7 +73,7 @@ pub enum DataDirError {
 fn describe(identity: &Identity) -> String {
     let voters: Vec<_> = identity.voters.iter().map(|voter| voter.0.to_string()).collect();
     let Identity { format, cluster, coordinator, .. } = identity;
-    format!("{coordinator} of cluster {cluster:?} with coordinators {} (format {format})", voters.join(", "))
+    format!("{coordinator} of cluster {cluster} with coordinators {} (format {format})", voters.join(", "))
 }
 
 /// A directory that is ours, locked.

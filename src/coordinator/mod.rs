@@ -7,6 +7,7 @@ mod admin_service;
 mod agent_service;
 mod data_dir;
 mod driver;
+mod grpc_service;
 mod http;
 mod inbox;
 mod leader;
@@ -17,10 +18,8 @@ mod topology_service;
 
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, time::timeout};
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
 
 use self::core::replica::{Committed, Replica};
 use crate::{
@@ -30,20 +29,17 @@ use crate::{
         http::{ListenError, listen, routes, serve},
     },
     model::{ids::CoordinatorId, numbers::Revision},
-    wire::pb,
 };
 use data_dir::{DataDir, Identity};
 use driver::{Driver, DriverError};
+use grpc_service::ServeError;
 use inbox::{Handle, Input};
 use leader::{InvalidUrl, Leader};
 use log_store::{LogStore, OpenError};
-use peers::{Incoming, MAX_MESSAGE, Peers};
+use peers::Peers;
 
 /// Layout of the data directory.
 const FORMAT: u32 = 1;
-/// HTTP/2 pings to whoever is connected: ends streams of machines that vanished. Silence is noticed
-/// much sooner, by the reports that do not come.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(5));
 /// How long open calls may go on after a stop; streams end by themselves when the driver has gone.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -74,14 +70,11 @@ pub enum RunError {
     #[error("the coordinator's loop ended by a panic; see the log, and start it again")]
     Panic,
     /// The gRPC server ended.
-    #[error("the gRPC server ended: {0}")]
-    Grpc(#[from] tonic::transport::Error),
+    #[error(transparent)]
+    Grpc(#[from] ServeError),
     /// The HTTP server ended.
     #[error("the HTTP server ended: {0}")]
     Http(#[from] io::Error),
-    /// Reflection.
-    #[error("the service descriptors cannot be served: {0}")]
-    Reflection(#[from] tonic_reflection::server::Error),
 }
 
 /// Runs a coordinator until `shutdown`, or until it cannot go on.
@@ -119,13 +112,13 @@ pub async fn run(config: CoordinatorConfig, shutdown: CancellationToken) -> Resu
     let (driver, inbox) = Driver::new(identity, replica, store, snapshot, peers, outlets)?;
     let mut driving = tokio::task::spawn_blocking(move || driver.run(&inbox));
     let leader = Leader { handle: handle.clone(), urls, channels };
-    let mut serving = tokio::spawn(serve_grpc(config, grpc, leader, stopped.clone()));
+    let mut serving = tokio::spawn(grpc_service::serve(config, grpc, leader, stopped.clone()));
     let health = Arc::new(http::Health { vitals: handle.vitals.clone() });
     let mut pages = tokio::spawn(serve(http, routes(health), stopped.clone()));
     tokio::select! {
         () = shutdown.cancelled() => {}
         ended = &mut driving => return ended.map_err(|_| RunError::Panic)?.map_err(RunError::from),
-        ended = &mut serving => return ended.map_err(|_| RunError::Panic)?,
+        ended = &mut serving => return ended.map_err(|_| RunError::Panic)?.map_err(RunError::from),
         ended = &mut pages => return ended.map_err(|_| RunError::Panic)?.map_err(RunError::from),
     }
     stop(&handle).await;
@@ -142,47 +135,4 @@ async fn stop(handle: &Handle) {
     while !handle.tell(Input::Stop) && handle.leadership.has_changed().is_ok() {
         tokio::time::sleep(AGAIN).await;
     }
-}
-
-async fn serve_grpc(
-    config: CoordinatorConfig,
-    listener: TcpListener,
-    leader: Leader,
-    stopped: CancellationToken,
-) -> Result<(), RunError> {
-    use pb::{
-        admin::admin_service_server::AdminServiceServer, agent::agent_service_server::AgentServiceServer,
-        raft::raft_transport_server::RaftTransportServer, topology::topology_service_server::TopologyServiceServer,
-    };
-    let incoming = Incoming {
-        cluster: config.cluster.clone(),
-        me: config.id,
-        peers: leader.channels.keys().copied().collect(),
-        handle: leader.handle.clone(),
-        shutdown: stopped.clone(),
-    };
-    let agents = agent_service::Agents { cluster: config.cluster, leader: leader.clone(), shutdown: stopped.clone() };
-    let topologies = topology_service::Topologies { leader: leader.clone(), shutdown: stopped.clone() };
-    let admin = admin_service::Admin { leader, shutdown: stopped.clone() };
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<AdminServiceServer<admin_service::Admin>>().await;
-    health.set_serving::<AgentServiceServer<agent_service::Agents>>().await;
-    health.set_serving::<TopologyServiceServer<topology_service::Topologies>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
-    Server::builder()
-        .tcp_nodelay(true)
-        .http2_keepalive_interval(Some(KEEPALIVE.0))
-        .http2_keepalive_timeout(Some(KEEPALIVE.1))
-        .add_service(health_service)
-        .add_service(reflection)
-        .add_service(RaftTransportServer::new(incoming).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(AgentServiceServer::new(agents))
-        .add_service(TopologyServiceServer::new(topologies))
-        .add_service(AdminServiceServer::new(admin))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped.cancelled_owned())
-        .await?;
-    Ok(())
 }
