@@ -1,3 +1,4 @@
 //! Every integration test, in one binary: each further one would cost a link of everything.
 
+mod coordinators;
 mod tidy;
