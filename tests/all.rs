@@ -1,4 +1,5 @@
 //! Every integration test, in one binary: each further one would cost a link of everything.
 
+mod cluster;
 mod coordinators;
 mod tidy;

@@ -29,11 +29,10 @@ where
     if let Err(error) = telemetry::start() {
         return failed(&error.to_string());
     }
-    if arguments.die_with_parent {
-        let signal = Some(rustix::process::Signal::TERM);
-        if let Err(error) = rustix::process::set_parent_process_death_signal(signal) {
-            return failed(&format!("--die-with-parent: {error}"));
-        }
+    if arguments.die_with_parent
+        && let Err(error) = shutdown::die_with_parent()
+    {
+        return failed(&format!("--die-with-parent: {error}"));
     }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

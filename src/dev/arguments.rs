@@ -40,6 +40,9 @@ pub struct DevArguments {
     /// Leave a part that ends dead, instead of starting it again
     #[arg(long)]
     pub no_restart: bool,
+    /// Stop when the process that started this one ends
+    #[arg(long)]
+    pub die_with_parent: bool,
     /// Load a data set once the cluster is up: tpch:SCALE, for example tpch:0.1
     #[arg(long, value_name = "SET")]
     pub load: Option<DataSet>,

@@ -11,7 +11,7 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::layout::Shape;
+use super::layout::{LayoutError, Shape};
 use crate::{host::entropy, model::ids::ClusterName};
 
 /// Says what a directory is, and by whom it was made.
@@ -36,6 +36,9 @@ pub enum DirectoryError {
         /// Why it failed.
         source: io::Error,
     },
+    /// The numbers of a new cluster do not fit.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     /// Somebody's files.
     #[error("--dir {0} is not empty and was not made by howdah dev: choose another directory")]
     NotOurs(PathBuf),
@@ -76,8 +79,7 @@ pub enum DirectoryError {
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    cluster: ClusterName,
-    shape: Shape,
+    record: Record,
     is_new: bool,
     _lock: File,
 }
@@ -90,6 +92,14 @@ struct Record {
     shape: Shape,
 }
 
+impl Record {
+    fn new(shape: Shape) -> Self {
+        let cluster = format!("dev-{}", entropy::hex::<3>());
+        let cluster = cluster.parse().expect("letters, a dash and hexadecimal digits are a name");
+        Self { made_by: MAKER.to_owned(), cluster, shape }
+    }
+}
+
 /// Flags as given; `None` was not given.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted(pub [(&'static str, Option<u16>); 7]);
@@ -98,26 +108,29 @@ impl Directory {
     /// Opens the directory, or makes it; `shape` is what a new cluster gets, `wanted` what an existing
     /// one must have been made with.
     pub fn open(path: &Path, shape: Shape, wanted: Wanted) -> Result<Self, DirectoryError> {
+        let record = read_record(path)?;
+        match &record {
+            Some(record) => conflict(path, &record.shape, wanted)?,
+            None if path.exists() && !is_empty(path)? => return Err(DirectoryError::NotOurs(path.to_owned())),
+            None => drop(shape.layout()?),
+        }
         make(path, 0o755)?;
         let path = fs::canonicalize(path).map_err(|source| io_error("find", path, source))?;
-        let record = read_record(&path)?;
-        if record.is_none() && !is_empty(&path)? {
-            return Err(DirectoryError::NotOurs(path));
-        }
         let lock = lock(&path)?;
         let is_new = record.is_none();
-        let record = match record {
-            Some(record) => {
-                conflict(&path, &record.shape, wanted)?;
-                record
-            }
-            None => write_record(&path, shape)?,
-        };
-        make(&path.join("log"), 0o755)?;
+        let record = record.unwrap_or_else(|| Record::new(shape));
+        Ok(Self { path, record, is_new, _lock: lock })
+    }
+
+    /// Makes it a cluster's: from now on it remembers its flags, and what is in it is ours. Before, a
+    /// new directory is as good as empty, and flags that turned out not to work can be changed.
+    pub fn begin(&self) -> Result<(), DirectoryError> {
+        let text = serde_json::to_string_pretty(&self.record).expect("names and numbers are JSON") + "\n";
+        write_once(&self.path.join(RECORD), &text)?;
+        make(&self.path.join("log"), 0o755)?;
         // A cluster of one machine, reached by loopback only: the password is in the documentation.
-        write_once(&path.join("owner-password"), "howdah\n")?;
-        write_once(&path.join("secret"), &(entropy::hex::<32>() + "\n"))?;
-        Ok(Self { path, cluster: record.cluster, shape: record.shape, is_new, _lock: lock })
+        write_once(&self.path.join("owner-password"), "howdah\n")?;
+        write_once(&self.path.join("secret"), &(entropy::hex::<32>() + "\n"))
     }
 
     /// Absolute.
@@ -127,12 +140,12 @@ impl Directory {
 
     /// Name of the cluster in it: of this directory alone, so that parts of another are refused.
     pub fn cluster(&self) -> &ClusterName {
-        &self.cluster
+        &self.record.cluster
     }
 
     /// What it was made with.
     pub fn shape(&self) -> &Shape {
-        &self.shape
+        &self.record.shape
     }
 
     /// Nothing was in it before.
@@ -195,15 +208,6 @@ fn read_record(directory: &Path) -> Result<Option<Record>, DirectoryError> {
     let other = |reason: String| DirectoryError::OtherKind { directory: directory.to_owned(), reason };
     let record: Record = serde_json::from_str(&text).map_err(|error| other(format!("{RECORD}: {error}")))?;
     if record.made_by == MAKER { Ok(Some(record)) } else { Err(other(format!("made by {}", record.made_by))) }
-}
-
-fn write_record(directory: &Path, shape: Shape) -> Result<Record, DirectoryError> {
-    let cluster = format!("dev-{}", entropy::hex::<3>());
-    let cluster = cluster.parse().expect("letters, a dash and hexadecimal digits are a name");
-    let record = Record { made_by: MAKER.to_owned(), cluster, shape };
-    let text = serde_json::to_string_pretty(&record).expect("names and numbers are JSON") + "\n";
-    write_once(&directory.join(RECORD), &text)?;
-    Ok(record)
 }
 
 /// Writes a file for our eyes only, unless it is there already. It appears whole or not at all.

@@ -98,13 +98,16 @@ pub enum DevError {
 
 /// Runs a cluster until a signal, and stops it.
 pub async fn run(arguments: DevArguments) -> Result<(), DevError> {
+    if arguments.die_with_parent {
+        shutdown::die_with_parent().map_err(|source| DevError::System { what: "die with the parent", source })?;
+    }
     let stop = shutdown::on_signal().map_err(|source| DevError::System { what: "watch for signals", source })?;
     let postgres_bin = postgres::find(arguments.postgres_bin.as_deref())?;
-    arguments.shape().layout()?;
     let directory = Directory::open(&arguments.dir, arguments.shape(), arguments.wanted())?;
     let layout = directory.shape().layout()?;
     preflight::reachable(directory.path())?;
     preflight::ports(&layout, &directory).await?;
+    directory.begin()?;
     let verb = if directory.is_new() { "making" } else { "starting" };
     say(&format!("{verb} cluster {} in {}", directory.cluster(), directory.path().display()));
 

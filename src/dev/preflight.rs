@@ -30,7 +30,7 @@ pub enum PreflightError {
     /// Somebody listens there.
     #[error(
         "port {port}, meant for {part}, is taken: stop the program that has it (ss -ltnp 'sport = :{port}' shows it), or \
-         choose other ports with --base-port and --sql-port in a new --dir"
+         choose other ports for a new cluster with --base-port and --sql-port"
     )]
     PortTaken {
         /// The port.

@@ -21,3 +21,9 @@ pub fn on_signal() -> io::Result<CancellationToken> {
     });
     Ok(token)
 }
+
+/// Asks the kernel for a SIGTERM when the thread that started this process ends (prctl(2),
+/// `PR_SET_PDEATHSIG`), so that nothing is left behind by a parent that was killed.
+pub fn die_with_parent() -> io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?)
+}

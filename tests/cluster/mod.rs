@@ -1,0 +1,14 @@
+//! Whole clusters on this machine, with real PostgreSQL, as `howdah dev` runs them: start and restart,
+//! kills and freezes under a ledger of acknowledged writes, TPC-H against a plain PostgreSQL, bad
+//! input, drivers. One cluster at a time: each takes every processor there is.
+
+mod bad_input;
+mod drivers;
+mod faults;
+mod growth;
+mod ledger;
+mod plain;
+mod processes;
+mod running;
+mod start;
+mod tpch;
