@@ -2,4 +2,5 @@
 
 mod cluster;
 mod coordinators;
+mod simulation;
 mod tidy;

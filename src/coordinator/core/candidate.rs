@@ -8,6 +8,7 @@ use super::{
     command::{Command, OperationKind, Proposal},
     observed::Condition,
     planner::World,
+    state::goes_on,
 };
 use crate::model::{
     group::{Cohort, Group, Phase, Reign},
@@ -110,9 +111,7 @@ pub fn elect(world: &World<'_>, group: &Group, target: Option<&MemberId>, accept
         return None;
     }
     let winner = winner(world, group, &recruits, target)?;
-    let goes_on = winner.live
-        && winner.position.timeline == group.last_timeline
-        && group.reign.as_ref().is_some_and(|reign| reign.primary == *winner.member);
+    let goes_on = winner.live && goes_on(group, winner.member, winner.position.timeline);
     let timeline = if goes_on { winner.position.timeline } else { group.last_timeline.next() };
     let cohort = match &group.reign {
         Some(reign) if goes_on => kept_cohort(world, reign, winner, &recruits),

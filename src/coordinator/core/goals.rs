@@ -6,14 +6,15 @@ use crate::model::{
     goal::{Goal, GoalSettings, Order},
     group::{Group, Phase, Reign},
     ids::MemberId,
+    policy::Durability,
 };
 
 /// The goal of a container; `None`: idle, it has no group or its group has no use for it yet.
 pub fn goal(state: &State, member: &MemberId) -> Option<Goal> {
     let cluster = state.cluster.clone()?;
     let group = state.group_of(member)?;
-    let order = order(group, member)?;
     let policy = &state.policy;
+    let order = order(group, member, policy.durability)?;
     Some(Goal {
         cluster,
         group: group.id.clone(),
@@ -33,11 +34,14 @@ pub fn goal(state: &State, member: &MemberId) -> Option<Goal> {
     })
 }
 
-fn order(group: &Group, member: &MemberId) -> Option<Order> {
+fn order(group: &Group, member: &MemberId, durability: Durability) -> Option<Order> {
     match (&group.phase, &group.reign) {
         (Phase::Forming { founder }, _) => (founder == member).then_some(Order::Found),
         (Phase::Recruiting { .. }, _) => Some(Order::Recruit),
-        (Phase::Promoting { next }, _) => Some(under(next, member, false)),
+        // Nobody gives up what it has for a primary that may not come to reign. Under `strict` it may have
+        // to: the reign opens with acknowledgements of standbys that may have to be rewound first, to
+        // what was elected as having every acknowledged commit.
+        (Phase::Promoting { next }, _) => Some(under(next, member, durability == Durability::Strict)),
         (Phase::StandingDown { .. }, Some(reign)) if reign.primary == *member => Some(Order::StandDown),
         (Phase::Draining { .. } | Phase::StandingDown { .. } | Phase::Serving, Some(reign)) => {
             Some(under(reign, member, true))

@@ -5,7 +5,7 @@
 mod groups;
 mod registry;
 
-pub(super) use groups::describe;
+pub(super) use groups::{describe, goes_on};
 pub(super) use registry::shard_name;
 
 use std::collections::{BTreeMap, VecDeque};

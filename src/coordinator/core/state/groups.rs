@@ -237,7 +237,7 @@ impl State {
 /// A reign that goes on without a promotion: the primary of the last one, alive on its timeline, and
 /// nobody was told to branch off it since. (With a branch, a member of it would later be taken for
 /// further than one that followed this primary.)
-fn goes_on(group: &Group, primary: &MemberId, timeline: Timeline) -> bool {
+pub(crate) fn goes_on(group: &Group, primary: &MemberId, timeline: Timeline) -> bool {
     let reign = group.reign.as_ref();
     timeline == group.last_timeline && reign.is_some_and(|old| old.primary == *primary && old.timeline == timeline)
 }
