@@ -12,6 +12,7 @@
 
 mod answers;
 mod publish;
+mod succession;
 
 use std::{
     collections::BTreeMap,
@@ -43,6 +44,7 @@ use crate::{
 };
 use answers::Waiting;
 use publish::Published;
+use succession::Succession;
 
 /// Time between two looks of the planner when nothing happens: a fiftieth of a second is less than any
 /// of its time limits, and costs nothing.
@@ -108,10 +110,11 @@ pub struct Driver {
     peers: Peers,
     state: State,
     observed: Observed,
-    /// When each peer was last heard of.
-    heard: BTreeMap<CoordinatorId, Millis>,
+    /// When each peer was last heard of, and its process id.
+    heard: BTreeMap<CoordinatorId, (Millis, u32)>,
     /// The term in which this coordinator leads.
     reigning: Option<u64>,
+    succession: Succession,
     waiting: Waiting,
     published: Published,
     next_tick: Millis,
@@ -139,6 +142,7 @@ impl Driver {
             observed: Observed::default(),
             heard: BTreeMap::new(),
             reigning: None,
+            succession: Succession::default(),
             waiting: Waiting::default(),
             published,
             next_tick: TICK,
@@ -190,13 +194,17 @@ impl Driver {
     fn take(&mut self, input: Input) {
         let now = self.clock.now();
         match input {
-            Input::Raft(message) => {
-                self.heard.insert(CoordinatorId(message.from), now);
+            Input::Raft(message, pid) => {
+                self.heard.insert(CoordinatorId(message.from), (now, pid));
+                self.succession.heard(CoordinatorId(message.from));
                 if let Err(error) = self.replica.step(message) {
                     tracing::debug!(%error, "raft message ignored");
                 }
             }
-            Input::Unreachable(peer) => self.replica.unreachable(peer),
+            Input::Unreachable(peer) => {
+                self.replica.unreachable(peer);
+                self.succession.broke(peer);
+            }
             Input::AgentConnected(connection, registration, outbox) => {
                 if self.reigning.is_some() {
                     let member = registration.container.id.clone();
@@ -226,6 +234,7 @@ impl Driver {
         let now = self.clock.now();
         if now >= self.next_tick {
             self.replica.tick();
+            self.watch_leader(now);
             // After a pause of our own the ticks that were missed do not count.
             self.next_tick = now.plus(TICK).min(self.next_tick.plus(TICK)).max(now);
         }

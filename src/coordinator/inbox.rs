@@ -33,8 +33,8 @@ const INBOX: usize = 4096;
 
 /// One thing to take into account.
 pub enum Input {
-    /// A peer's Raft message.
-    Raft(Message),
+    /// A peer's Raft message, and the peer's process id.
+    Raft(Message, u32),
     /// The connection to a peer broke.
     Unreachable(CoordinatorId),
     /// An agent registered; what it is told goes to `outbox`, the newest only.

@@ -87,7 +87,7 @@ impl Outgoing {
                     message = queue.recv() => {
                         // The driver has ended: so do we.
                         let Some(message) = message else { return };
-                        let sealed = RaftMessage::from(Envelope::seal(self.cluster.clone(), &message));
+                        let sealed = RaftMessage::from(Envelope::seal(self.cluster.clone(), &message, std::process::id()));
                         // Full or broken: lost, and Raft repeats it.
                         sent += u64::from(sender.try_send(sealed).is_ok());
                     }
@@ -157,7 +157,7 @@ impl RaftTransport for Incoming {
         while let Some(Some(message)) = self.shutdown.run_until_cancelled(stream.message()).await.transpose()? {
             let envelope = Envelope::try_from(message)?;
             self.check(&envelope)?;
-            self.handle.tell(Input::Raft(envelope.open()?));
+            self.handle.tell(Input::Raft(envelope.open()?, envelope.pid));
         }
         Ok(Response::new(RaftAck {}))
     }

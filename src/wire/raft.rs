@@ -17,13 +17,15 @@ pub struct Envelope {
     pub to: CoordinatorId,
     /// raft-rs's message, encoded.
     pub message: Vec<u8>,
+    /// Process id of the sender, for people on the same machine.
+    pub pid: u32,
 }
 
 impl Envelope {
     /// Puts a message in an envelope.
-    pub fn seal(cluster: ClusterName, message: &raft::eraftpb::Message) -> Self {
+    pub fn seal(cluster: ClusterName, message: &raft::eraftpb::Message, pid: u32) -> Self {
         let bytes = message.write_to_bytes().expect("encoding to memory cannot fail: proto3 has no required fields");
-        Self { cluster, from: CoordinatorId(message.from), to: CoordinatorId(message.to), message: bytes }
+        Self { cluster, from: CoordinatorId(message.from), to: CoordinatorId(message.to), message: bytes, pid }
     }
 
     /// Takes the message out; only after cluster, sender and receiver have been checked.
@@ -40,7 +42,7 @@ impl Envelope {
 
 impl From<Envelope> for pb::RaftMessage {
     fn from(it: Envelope) -> Self {
-        Self { cluster: it.cluster.into(), from: it.from.0, to: it.to.0, message: it.message }
+        Self { cluster: it.cluster.into(), from: it.from.0, to: it.to.0, message: it.message, pid: it.pid }
     }
 }
 
@@ -52,6 +54,6 @@ impl TryFrom<pb::RaftMessage> for Envelope {
             return Err(invalid("RaftMessage.from", "sender and receiver are numbered from 1"));
         }
         let cluster = name(&it.cluster, "RaftMessage.cluster")?;
-        Ok(Self { cluster, from: CoordinatorId(it.from), to: CoordinatorId(it.to), message: it.message })
+        Ok(Self { cluster, from: CoordinatorId(it.from), to: CoordinatorId(it.to), message: it.message, pid: it.pid })
     }
 }

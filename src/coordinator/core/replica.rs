@@ -153,6 +153,20 @@ impl Replica {
         self.node.report_snapshot(peer.0, SnapshotStatus::Failure);
     }
 
+    /// The leader is believed dead: others may be voted for from now on.
+    pub fn forget_leader(&mut self) {
+        let raft = &mut self.node.raft;
+        if raft.state == StateRole::Follower {
+            raft.become_follower(raft.term, raft::INVALID_ID);
+        }
+    }
+
+    /// Stands for election, if a majority would vote for us (pre-vote).
+    pub fn campaign(&mut self) {
+        // Refused only where this replica is no voter, or a snapshot is being applied.
+        let _ = self.node.campaign();
+    }
+
     /// Asks the follower that has most of the log to lead instead of us; false where there is none.
     pub fn hand_over(&mut self) -> bool {
         let me = self.node.raft.id;

@@ -127,15 +127,15 @@ impl Driver {
         let leadership = self.replica.leadership();
         let describe = |(id, url): (&_, &String)| {
             let me = *id == self.identity.me;
-            let heard = self.heard.get(id).is_some_and(|at| now.since(*at) < PEER_SILENCE);
+            let heard = self.heard.get(id).filter(|(at, _)| now.since(*at) < PEER_SILENCE);
             let role = if leadership.leader == Some(*id) { "leader" } else { "follower" };
             CoordinatorStatus {
                 id: id.0,
                 address: url.trim_start_matches("http://").trim_start_matches("https://").to_owned(),
                 role: role.to_owned(),
                 term: leadership.term,
-                healthy: me || heard,
-                pid: me.then(std::process::id),
+                healthy: me || heard.is_some(),
+                pid: if me { Some(std::process::id()) } else { heard.map(|(_, pid)| *pid) },
             }
         };
         self.identity.coordinators.iter().map(describe).collect()
