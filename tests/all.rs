@@ -3,4 +3,5 @@
 mod cluster;
 mod coordinators;
 mod simulation;
+mod status_schema;
 mod tidy;

@@ -95,7 +95,7 @@ async fn kills() {
         Fault::LeaderAndShard,
     ];
     let cluster = Cluster::start(&[]);
-    let ledger = Ledger::open(&cluster).await;
+    let ledger = Ledger::open(&cluster.target()).await;
     for round in 1..=rounds() {
         for fault in FAULTS {
             let name = format!("round {round}, kill {fault:?}");
@@ -105,13 +105,13 @@ async fn kills() {
             .await;
         }
     }
-    ledger.close(&cluster).await;
+    ledger.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn freezes() {
     let cluster = Cluster::start(&[]);
-    let ledger = Ledger::open(&cluster).await;
+    let ledger = Ledger::open(&cluster.target()).await;
     for round in 1..=rounds() {
         for group in ["shard-1", "query"] {
             let name = format!("round {round}, freeze the primary of {group}");
@@ -129,7 +129,7 @@ async fn freezes() {
             .await;
         }
     }
-    ledger.close(&cluster).await;
+    ledger.close().await;
 }
 
 fn primary_is_other(status: &Status, group: &str, old: &str) -> bool {
@@ -140,7 +140,7 @@ fn primary_is_other(status: &Status, group: &str, old: &str) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn switchovers_cause_no_error() {
     let cluster = Cluster::start(&[]);
-    let ledger = Ledger::open(&cluster).await;
+    let ledger = Ledger::open(&cluster.target()).await;
     for group in ["shard-1", "query"] {
         survive(&cluster, &ledger, &format!("switchover of {group}"), KILL_PAUSE, async |status| {
             let old = primary(status, group).id.clone();
@@ -151,5 +151,5 @@ async fn switchovers_cause_no_error() {
         .await;
     }
     assert_eq!(ledger.errors(), Vec::<String>::new());
-    ledger.close(&cluster).await;
+    ledger.close().await;
 }

@@ -8,7 +8,7 @@ use super::{
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shard_is_added_out_of_spares() {
     let cluster = Cluster::start(&["--spares", "2"]);
-    let ledger = Ledger::open(&cluster).await;
+    let ledger = Ledger::open(&cluster.target()).await;
     let output = cluster.admin(&["shard", "add", "--output", "json"]);
     assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stderr), cluster.report());
     let status = cluster.wait_until_healthy();
@@ -31,7 +31,7 @@ async fn a_shard_is_added_out_of_spares() {
     let table = status.tables.iter().find(|table| table.name == "wide").expect("it was listed");
     assert_eq!((table.kind.as_str(), table.distribution_column.as_str()), ("distributed", "id"));
     assert!(ledger.wait_for_progress(10).await, "writers stand still: {:?}", ledger.errors());
-    ledger.close(&cluster).await;
+    ledger.close().await;
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! input, drivers. One cluster at a time: each takes every processor there is.
 
 mod bad_input;
+mod containers;
 mod drivers;
 mod faults;
 mod growth;

@@ -21,7 +21,7 @@ use howdah::{
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::processes;
+use super::{ledger::Target, processes};
 
 /// The binary under test.
 pub const HOWDAH: &str = env!("CARGO_BIN_EXE_howdah");
@@ -108,6 +108,11 @@ impl Cluster {
         format!(
             "host=127.0.0.1,127.0.0.1 port={first},{second} user=howdah password=howdah dbname=howdah connect_timeout=5"
         )
+    }
+
+    /// Where applications connect.
+    pub fn target(&self) -> Target {
+        Target { dsns: [self.dsn(0), self.dsn(1)] }
     }
 
     /// Addresses of the coordinators.
