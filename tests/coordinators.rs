@@ -259,5 +259,5 @@ async fn what_is_not_ours_or_damaged_is_refused() {
     (used / 4..used / 2).for_each(|position| bytes[position] ^= 0x55);
     fs::write(&path, bytes).expect("a writable file");
     let refusal = Group::refused(group.command(0)).await;
-    assert!(refusal.contains("is damaged") && refusal.contains("keep it aside"), "{refusal}");
+    assert!(refusal.contains("is damaged") && refusal.contains("Keep it aside"), "{refusal}");
 }

@@ -26,7 +26,7 @@ use super::{
         command::{Command, Outcome, Proposal},
         observed::Observed,
         planner::{World, plan},
-        replica::{Committed, Effects, ProposeError, Replica, TICK_MS},
+        replica::{Committed, Effects, ProposeError, Replica, StepError, TICK_MS},
         state::State,
     },
     inbox::{Input, Outlets},
@@ -73,6 +73,9 @@ pub enum DriverError {
         #[source]
         source: serde_json::Error,
     },
+    /// This coordinator's log is not what it was.
+    #[error(transparent)]
+    Forgotten(#[from] StepError),
     /// Raft refused to go on.
     #[error("raft: {0}")]
     Raft(#[from] raft::Error),
@@ -169,7 +172,7 @@ impl Driver {
                                 let wait = if self.replica.hand_over() { HAND_OVER } else { Millis(0) };
                                 stop_at = Some(self.clock.now().plus(wait));
                             }
-                            other => self.take(other),
+                            other => self.take(other)?,
                         }
                     }
                 }
@@ -191,14 +194,15 @@ impl Driver {
     }
 
     /// One input.
-    fn take(&mut self, input: Input) {
+    fn take(&mut self, input: Input) -> Result<(), DriverError> {
         let now = self.clock.now();
         match input {
             Input::Raft(message, pid) => {
                 self.heard.insert(CoordinatorId(message.from), (now, pid));
                 self.succession.heard(CoordinatorId(message.from));
-                if let Err(error) = self.replica.step(message) {
-                    tracing::debug!(%error, "raft message ignored");
+                match self.replica.step(message) {
+                    Err(StepError::Refused(error)) => tracing::debug!(%error, "raft message ignored"),
+                    other => other?,
                 }
             }
             Input::Unreachable(peer) => {
@@ -228,6 +232,7 @@ impl Driver {
             // The loop's own.
             Input::Ask(_) | Input::Stop => {}
         }
+        Ok(())
     }
 
     fn tick(&mut self) {

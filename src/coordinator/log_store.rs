@@ -39,8 +39,8 @@ pub enum OpenError {
     Directory(#[from] DataDirError),
     /// It is, but its content is not what was written.
     #[error(
-        "the log in {} is damaged: {what}. Start nothing on it: keep it aside, and give this coordinator an empty \
-         directory only while all others are up; they bring it up to date", path.display()
+        "the log in {} is damaged: {what}. Keep it aside; then stop the leader, copy its directory here, and change \
+         the number of the coordinator in identity.json", path.display()
     )]
     Damaged {
         /// Directory.

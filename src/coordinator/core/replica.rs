@@ -8,7 +8,7 @@ mod tests;
 use bytes::Bytes;
 use raft::{
     Config, RawNode, SnapshotStatus, StateRole,
-    eraftpb::{Entry, HardState, Message, Snapshot},
+    eraftpb::{Entry, HardState, Message, MessageType, Snapshot},
 };
 
 use crate::model::{ids::CoordinatorId, numbers::Revision};
@@ -102,6 +102,26 @@ pub enum ProposeError {
     Full,
 }
 
+/// Why a message was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The peer's mistake, to be logged.
+    #[error(transparent)]
+    Refused(#[from] raft::Error),
+    /// This replica's log is not the one it acknowledged: going on could undo what was decided.
+    #[error(
+        "the leader has this coordinator's word for log entry {acknowledged}, but its log ends at {ours}: its \
+         directory was emptied or replaced by an older one. Put the right one back; or stop the leader, copy its \
+         directory here, and change the number of the coordinator in identity.json"
+    )]
+    Forgotten {
+        /// What it acknowledged, at least.
+        acknowledged: u64,
+        /// What it has.
+        ours: u64,
+    },
+}
+
 /// raft-rs's node over a log in memory.
 pub struct Replica {
     node: RawNode<MemoryLog>,
@@ -142,9 +162,14 @@ impl Replica {
         self.node.tick();
     }
 
-    /// A message from a peer has come. Errors are the peer's mistakes, to be logged.
-    pub fn step(&mut self, message: Message) -> Result<(), raft::Error> {
-        self.node.step(message)
+    /// A message from a peer has come.
+    pub fn step(&mut self, message: Message) -> Result<(), StepError> {
+        let ours = self.node.raft.raft_log.last_index();
+        // A heartbeat's commit index is at most what we acknowledged to this leader.
+        if message.get_msg_type() == MessageType::MsgHeartbeat && message.commit > ours {
+            return Err(StepError::Forgotten { acknowledged: message.commit, ours });
+        }
+        Ok(self.node.step(message)?)
     }
 
     /// The connection to a peer broke: messages and snapshots on their way to it may be lost.

@@ -137,6 +137,19 @@ fn a_proposal_survives_its_leader_and_a_restart_of_all() {
 }
 
 #[test]
+fn a_follower_that_forgot_what_it_acknowledged_stops() {
+    let mut net = Net::new();
+    net.propose("one");
+    let leader = net.leader();
+    let follower = [1, 2, 3].into_iter().find(|id| *id != leader).expect("there are three");
+    let mut emptied = replica(follower, Saved::default());
+    net.replicas.get_mut(&leader).expect("it leads").tick();
+    let effects = net.replicas.get_mut(&leader).expect("it leads").turn().expect("a heartbeat");
+    let heartbeat = effects.send_now.into_iter().find(|message| message.to == follower).expect("one for each");
+    assert!(matches!(emptied.step(heartbeat), Err(StepError::Forgotten { ours: 0, .. })));
+}
+
+#[test]
 fn a_follower_does_not_take_proposals() {
     let mut net = Net::new();
     let leader = net.leader();
