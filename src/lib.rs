@@ -15,6 +15,7 @@
 //! `core`, and `model`, do no I/O; `tests/tidy.rs` checks it.
 
 pub mod admin;
+pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod coordinator;

@@ -10,8 +10,9 @@ const COMMON: &str = include_str!("schema/common.sql");
 const QUERY: &str = include_str!("schema/query.sql");
 const CITUS: &str = include_str!("schema/citus.sql");
 
-/// Writes the epoch row: `$1` epoch (bigint), `$2` member (text). Repeating it changes nothing.
-pub const RECORD_EPOCH: &str = "INSERT INTO howdah.epoch (epoch, member) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+/// Writes the epoch row: `$1` epoch (bigint), `$2` member (text). Repeating it writes it again: a commit that
+/// writes nothing would wait for no acknowledgement.
+pub const RECORD_EPOCH: &str = "INSERT INTO howdah.epoch (epoch, member) VALUES ($1, $2) ON CONFLICT (epoch) DO UPDATE SET member = excluded.member";
 
 /// Channel on which the query group's primary tells routers that the catalog has changed.
 pub const CATALOG_CHANNEL: &str = "howdah_catalog";

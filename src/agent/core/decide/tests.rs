@@ -1,0 +1,345 @@
+//! Every state × order is walked to its end on a model of a container, so that every order the
+//! coordinator can give is one the agent can reach from wherever it stands.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::{
+    agent::core::{
+        goals::{self, Refusal},
+        history::Lineage,
+        inputs::{Ancestry, Failure},
+        report,
+    },
+    model::{
+        goal::GoalSettings,
+        group::{Container, GroupKind},
+        numbers::{Epoch, Lsn, Position, Revision},
+        observed::StandbySeen,
+    },
+};
+
+const EPOCH: Epoch = Epoch(7);
+const TIMELINE: Timeline = Timeline(9);
+
+fn member(name: &str) -> MemberId {
+    name.parse().expect("valid")
+}
+
+fn container(name: &str) -> Container {
+    let id = member(name);
+    Container { id, host: "127.0.0.1".to_owned(), port: 5432, kind: GroupKind::Shard, zone: String::new(), wish: None }
+}
+
+fn cohort() -> Cohort {
+    Cohort { standbys: BTreeSet::from([member("b")]), acks: 1, ordered_at: Revision(40) }
+}
+
+fn goal(order: Order) -> Goal {
+    Goal {
+        cluster: "c".parse().expect("valid"),
+        group: "shard-1".parse().expect("valid"),
+        kind: GroupKind::Shard,
+        epoch: EPOCH,
+        revision: Revision(41),
+        order,
+        members: vec![container("a"), container("b")],
+        system_identifier: Some(1),
+        settings: GoalSettings {
+            database: "howdah".to_owned(),
+            owner: "howdah".to_owned(),
+            heartbeat: Millis(100),
+            isolation_timeout: Millis(3_000),
+            slot_wal_keep_mb: 100,
+        },
+    }
+}
+
+fn follow_b(serving: bool) -> Order {
+    Order::Follow { primary: member("b"), timeline: TIMELINE, serving }
+}
+
+fn reign_here() -> Order {
+    Order::Reign { timeline: TIMELINE, cohort: cohort() }
+}
+
+fn orders() -> Vec<Order> {
+    vec![Order::Found, Order::Recruit, reign_here(), follow_b(true), Order::StandDown]
+}
+
+fn standby(upstream: Option<&str>) -> Standby {
+    let position = Position { timeline: Timeline(5), lsn: Lsn(500) };
+    let (still, receiver) = (upstream.is_none(), upstream.is_some());
+    Standby { position, upstream: upstream.map(member), still, receiver, ..Standby::default() }
+}
+
+fn primary_on(timeline: Timeline) -> Primary {
+    Primary { position: Position { timeline, lsn: Lsn(500) }, ..Primary::default() }
+}
+
+/// A container in `state`, with no goal yet.
+fn inputs(state: State) -> Inputs {
+    let ready = Data::Ready { system_identifier: 1 };
+    let down = Postgres::Down { crashed: None };
+    let (data, postgres) = match state {
+        State::Empty => (Data::Empty, down),
+        State::Unfinished => (Data::Unfinished(Unfinished::Cloning), down),
+        State::Settling => (Data::Unfinished(Unfinished::Settling), down),
+        State::Stopped => (ready, down),
+        State::Starting => (ready, Postgres::Starting),
+        State::Hung => (ready, Postgres::Hung),
+        State::Fenced => (ready, Postgres::Standby(standby(None))),
+        State::Standby => (ready, Postgres::Standby(standby(Some("old")))),
+        State::Primary => (ready, Postgres::Primary(primary_on(Timeline(5)))),
+    };
+    Inputs {
+        cluster: "c".parse().expect("valid"),
+        me: member("a"),
+        group: None,
+        now: Millis(10_000),
+        goal: None,
+        newest_revision: Revision(0),
+        promise: Epoch(0),
+        data,
+        postgres,
+        under_way: None,
+        awaiting: None,
+        acknowledged: Epoch(0),
+        applied: None,
+        cut: None,
+        objects: Epoch(0),
+        ancestry: None,
+        not_streaming_since: None,
+        starting_since: None,
+        coordinator_seen: Millis(10_000),
+        cohort_seen: Millis(10_000),
+        failure: None,
+    }
+}
+
+/// What an action does to a container where everything goes well.
+fn carry_out(world: &mut Inputs, action: Action) {
+    let settled = |world: &mut Inputs, upstream: Option<MemberId>| {
+        let streaming = upstream.is_some();
+        world.postgres = Postgres::Standby(Standby { upstream, streaming, ..standby(None) });
+    };
+    match action {
+        Action::Promise(epoch) => world.promise = epoch,
+        Action::MakeDataDirectory => world.data = Data::Ready { system_identifier: 1 },
+        Action::StartFenced => world.postgres = Postgres::Starting,
+        Action::StartFollowing(primary) | Action::Repoint(primary) => settled(world, Some(primary)),
+        Action::Finish => world.data = Data::Ready { system_identifier: 1 },
+        Action::Cut(epoch) => {
+            settled(world, None);
+            world.cut = Some(epoch);
+        }
+        Action::Promote { timeline, .. } => world.postgres = Postgres::Primary(primary_on(timeline)),
+        Action::ApplyCohort(cohort) => world.applied = Some(cohort),
+        Action::WriteEpoch(epoch) => world.acknowledged = epoch,
+        Action::EnsureObjects(epoch) => world.objects = epoch,
+        Action::SetSlots(slots) => match &mut world.postgres {
+            Postgres::Primary(primary) => primary.slots = slots,
+            Postgres::Standby(standby) => standby.slots = slots,
+            Postgres::Down { .. } | Postgres::Starting | Postgres::Hung => panic!("slots need an answer"),
+        },
+        Action::Examine { timeline, .. } => {
+            let lineage = Lineage::parse("5\t0/400\tparted before us\n").expect("valid");
+            world.ancestry = Some(Ancestry { timeline, lineage, has_our_wal: true, fetched: world.now });
+        }
+        Action::Rewind(_) | Action::Clone(_) => {
+            world.data = Data::Unfinished(Unfinished::Settling);
+            world.postgres = Postgres::Down { crashed: None };
+        }
+        Action::StopFast | Action::StopImmediate => world.postgres = Postgres::Down { crashed: None },
+        Action::Abort => panic!("nothing is under way"),
+    }
+}
+
+/// Decides and carries out until there is nothing to do.
+fn walk(world: &mut Inputs) -> Decision {
+    for _ in 0..30 {
+        let decision = decide(world);
+        match decision.action.clone() {
+            Some(action) => carry_out(world, action),
+            // Time passes: what starts answers, what hangs comes back.
+            None => match world.postgres {
+                Postgres::Starting | Postgres::Hung => world.postgres = Postgres::Standby(standby(None)),
+                _ => return decision,
+            },
+        }
+    }
+    panic!("no end: {world:?}");
+}
+
+#[test]
+fn every_order_is_reached_from_every_state() {
+    for state in State::ALL {
+        for order in orders() {
+            let mut world = inputs(state);
+            world.goal = Some(goal(order.clone()));
+            assert_eq!(State::of(&world), state);
+            let end = walk(&mut world);
+            let no_data = matches!(state, State::Empty | State::Unfinished | State::Settling);
+            let wanted = match order {
+                Order::Found if state == State::Empty => State::Fenced,
+                // What holds data other than a founder's is not founded on, and nothing reigns without data.
+                Order::Found | Order::Recruit | Order::StandDown | Order::Reign { .. } if no_data => state,
+                Order::Found | Order::StandDown => State::Fenced,
+                Order::Recruit if state == State::Primary => State::Primary,
+                Order::Recruit => State::Fenced,
+                // A live primary of another timeline has to come back in recovery first.
+                Order::Reign { .. } => State::Primary,
+                Order::Follow { .. } => State::Standby,
+            };
+            assert_eq!(end.state, wanted, "{state} × {order:?}: {end:?}");
+            assert_eq!(world.promise, EPOCH, "whatever is ordered, its epoch is promised first");
+            if !no_data || matches!(order, Order::Follow { .. }) {
+                assert!(end.healthy, "{state} × {order:?}: {end:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reign_applies_the_cohort_before_it_writes_its_epoch() {
+    let mut world = inputs(State::Fenced);
+    world.goal = Some(goal(reign_here()));
+    let mut done = Vec::new();
+    while let Some(action) = decide(&world).action {
+        done.push(action.clone());
+        carry_out(&mut world, action);
+    }
+    let place = |wanted: &Action| done.iter().position(|action| action == wanted).expect("done");
+    assert!(place(&Action::ApplyCohort(cohort())) < place(&Action::WriteEpoch(EPOCH)), "{done:?}");
+    assert!(matches!(
+        report::postgres(&world),
+        Some(crate::model::observed::PostgresSeen::Primary { epoch: EPOCH, .. })
+    ));
+}
+
+#[test]
+fn a_smaller_cohort_is_applied_while_the_epoch_row_waits() {
+    let mut world = inputs(State::Primary);
+    world.promise = EPOCH;
+    world.postgres = Postgres::Primary(primary_on(TIMELINE));
+    world.awaiting = Some(Action::WriteEpoch(EPOCH));
+    world.applied = Some(Cohort { acks: 2, ..cohort() });
+    world.goal = Some(goal(reign_here()));
+    assert_eq!(decide(&world).action, Some(Action::ApplyCohort(cohort())));
+}
+
+#[test]
+fn a_used_timeline_is_not_promoted_on_again() {
+    let mut world = inputs(State::Fenced);
+    world.promise = EPOCH;
+    world.goal = Some(goal(reign_here()));
+    let Postgres::Standby(standby) = &mut world.postgres else { panic!("fenced is in recovery") };
+    standby.position.timeline = TIMELINE;
+    let decision = decide(&world);
+    assert_eq!((decision.action, decision.healthy), (None, false), "{}", decision.note);
+}
+
+#[test]
+fn nothing_is_rewound_or_cloned_before_the_primary_serves() {
+    for state in State::ALL {
+        let mut world = inputs(state);
+        world.goal = Some(goal(follow_b(false)));
+        for _ in 0..30 {
+            match decide(&world).action {
+                Some(action @ (Action::Rewind(_) | Action::Clone(_))) => panic!("{state}: {action}"),
+                Some(action) => carry_out(&mut world, action),
+                None => break,
+            }
+        }
+    }
+}
+
+#[test]
+fn only_a_standstill_is_reported_as_recruited() {
+    let mut world = inputs(State::Standby);
+    world.goal = Some(goal(Order::Recruit));
+    assert_eq!(report::recruited(&world), None, "before the promise");
+    world.promise = EPOCH;
+    assert_eq!(report::recruited(&world), None, "before the cut");
+    world.cut = Some(EPOCH);
+    assert_eq!(report::recruited(&world), None, "while the log may grow");
+    world.postgres = Postgres::Standby(standby(None));
+    assert!(report::recruited(&world).is_some());
+    world.under_way = Some(Action::Repoint(member("b")));
+    assert_eq!(report::recruited(&world), None, "while something is under way");
+}
+
+#[test]
+fn isolation_needs_both_the_coordinators_and_the_cohort_to_be_gone() {
+    let mut world = inputs(State::Primary);
+    world.promise = EPOCH;
+    world.postgres = Postgres::Primary(Primary { slots: BTreeSet::from(["b".to_owned()]), ..primary_on(TIMELINE) });
+    world.goal = Some(goal(reign_here()));
+    (world.applied, world.acknowledged, world.objects) = (Some(cohort()), EPOCH, EPOCH);
+    world.now = Millis(14_000);
+    assert_eq!(decide(&world).action, Some(Action::StopFast));
+    assert_eq!(decide(&Inputs { coordinator_seen: Millis(13_900), ..world.clone() }).action, None);
+    assert_eq!(decide(&Inputs { cohort_seen: Millis(13_900), ..world.clone() }).action, None);
+    let alone = Cohort { acks: 0, ..cohort() };
+    let order = Order::Reign { timeline: TIMELINE, cohort: alone.clone() };
+    assert_eq!(decide(&Inputs { applied: Some(alone), goal: Some(goal(order)), ..world }).action, None);
+}
+
+#[test]
+fn a_failed_action_waits_and_a_clone_gives_way_to_another_order() {
+    let mut world = inputs(State::Empty);
+    world.promise = EPOCH;
+    world.goal = Some(goal(follow_b(true)));
+    let clone = Action::Clone(member("b"));
+    world.failure = Some(Failure { action: clone.clone(), message: "refused".to_owned(), until: Millis(10_001) });
+    let decision = decide(&world);
+    assert!(decision.action.is_none() && decision.note.contains("refused"), "{decision:?}");
+    world.failure = None;
+    world.under_way = Some(clone);
+    assert_eq!(decide(&world).action, None);
+    world.under_way = Some(Action::Clone(member("other")));
+    assert_eq!(decide(&world).action, Some(Action::Abort));
+}
+
+#[test]
+fn a_primary_that_cannot_write_is_ill_and_one_that_is_busy_is_not() {
+    let mut world = inputs(State::Primary);
+    world.promise = EPOCH;
+    world.postgres = Postgres::Primary(primary_on(TIMELINE));
+    world.goal = Some(goal(reign_here()));
+    assert!(decide(&world).healthy);
+    let trouble = Some("No space left on device".to_owned());
+    world.postgres = Postgres::Primary(Primary { trouble, ..primary_on(TIMELINE) });
+    assert!(!decide(&world).healthy);
+}
+
+#[test]
+fn old_goals_and_other_peoples_goals_are_refused() {
+    let mut world = inputs(State::Fenced);
+    world.group = Some("shard-1".parse().expect("valid"));
+    assert_eq!(goals::check(&world, &goal(Order::Recruit)), Ok(()));
+    world.promise = Epoch(8);
+    assert!(matches!(goals::check(&world, &goal(Order::Recruit)), Err(Refusal::OldEpoch { .. })));
+    world.promise = EPOCH;
+    world.newest_revision = Revision(42);
+    assert!(matches!(goals::check(&world, &goal(Order::Recruit)), Err(Refusal::OldRevision { .. })));
+    world.newest_revision = Revision(41);
+    world.data = Data::Ready { system_identifier: 2 };
+    assert!(matches!(goals::check(&world, &goal(Order::Recruit)), Err(Refusal::OtherData { .. })));
+    world.group = Some("shard-2".parse().expect("valid"));
+    assert!(matches!(goals::check(&world, &goal(Order::Recruit)), Err(Refusal::OtherGroup { .. })));
+    world.cluster = "d".parse().expect("valid");
+    assert!(matches!(goals::check(&world, &goal(Order::Recruit)), Err(Refusal::OtherCluster { .. })));
+}
+
+#[test]
+fn standbys_seen_are_no_reason_to_act() {
+    let mut world = inputs(State::Primary);
+    world.promise = EPOCH;
+    let seen = StandbySeen { member: member("b"), streaming: false, flushed: Lsn(1), synchronous: false };
+    let slots = BTreeSet::from(["b".to_owned()]);
+    world.postgres = Postgres::Primary(Primary { standbys: vec![seen], slots, ..primary_on(TIMELINE) });
+    (world.applied, world.acknowledged, world.objects) = (Some(cohort()), EPOCH, EPOCH);
+    world.goal = Some(goal(reign_here()));
+    assert_eq!(decide(&world).action, None);
+}
