@@ -12,7 +12,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::{
     admin::{self, arguments::AdminCommand},
-    config::CoordinatorConfig,
+    agent,
+    config::{AgentConfig, CoordinatorConfig},
     coordinator,
     dev::{self, DevArguments},
 };
@@ -41,6 +42,8 @@ enum Command {
     Dev(DevArguments),
     /// Run one coordinator
     Coordinator(CoordinatorArguments),
+    /// Run the agent of one PostgreSQL container
+    Agent(AgentArguments),
     #[command(flatten)]
     Admin(AdminCommand),
     /// Write completions for a shell to stdout
@@ -87,6 +90,13 @@ impl Command {
                 let process = arguments.process.clone();
                 match CoordinatorConfig::try_from(arguments) {
                     Ok(config) => process::run(&process, |stop| coordinator::run(config, stop)),
+                    Err(error) => process::failed(&error.to_string()),
+                }
+            }
+            Self::Agent(arguments) => {
+                let process = arguments.process.clone();
+                match AgentConfig::try_from(arguments) {
+                    Ok(config) => process::run(&process, |stop| agent::run(config, stop)),
                     Err(error) => process::failed(&error.to_string()),
                 }
             }

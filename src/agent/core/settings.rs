@@ -1,7 +1,8 @@
 //! The text of `PostgreSQL`'s configuration files, as the cluster wants them. Written by
 //! `postgres::files` before every start and on every change.
 
-use std::{collections::BTreeSet, fmt::Write as _, net::IpAddr};
+use core::net::IpAddr;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use crate::model::{
     group::{Cohort, Container},

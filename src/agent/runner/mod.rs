@@ -28,6 +28,7 @@ use crate::{
     host::clock::Clock,
     model::{
         goal::Goal,
+        group::GroupKind,
         numbers::{Epoch, Millis, Revision},
         observed::{PostgresSeen, Report},
     },
@@ -207,7 +208,8 @@ impl Runner {
 
     /// Asks for a look that begins after now; gives its number.
     fn want_look(&self) -> u64 {
-        let catalog = self.inputs.goal.as_ref().filter(|goal| goal.kind == crate::model::group::GroupKind::Query);
+        let made = |goal: &&Goal| goal.kind == GroupKind::Query && self.inputs.objects >= goal.epoch;
+        let catalog = self.inputs.goal.as_ref().filter(made);
         let catalog = catalog.map(|goal| goal.settings.database.clone());
         let number = self.look_wanted.borrow().0 + 1;
         self.look_wanted.send_replace((number, catalog));
