@@ -21,6 +21,9 @@ const UNWELL_AFTER: Millis = Millis(30_000);
 /// A candidate that neither serves nor waits for acknowledgements for this long is given up: far more
 /// than a restart and a promotion take, far less than anyone waits.
 const PROMOTION_LIMIT: Millis = Millis(20_000);
+/// A candidate in recovery on its new timeline went down, unless it is just being promoted: then the
+/// timeline's first file is there before recovery ends, for some 10 ms, or 300 ms on a busy machine.
+const LEAVES_RECOVERY: Millis = Millis(2_000);
 
 /// Why a primary is held to be lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,14 +74,14 @@ pub fn of_candidate(world: &World<'_>, group: &Group, next: &Reign) -> Option<St
         return Some(format!("candidate {primary} is silent for {silence} ms"));
     }
     let report = world.observed.report(primary)?;
-    let in_time = world.observed.in_phase(&group.id, world.now) <= PROMOTION_LIMIT;
+    let lasted = world.observed.in_phase(&group.id, world.now);
     match &report.postgres {
         PostgresSeen::Down { crashed: Some(why) } => Some(format!("PostgreSQL of candidate {primary} crashed: {why}")),
-        PostgresSeen::Standby { position, .. } if position.timeline >= next.timeline => {
+        PostgresSeen::Standby { position, .. } if position.timeline >= next.timeline && lasted > LEAVES_RECOVERY => {
             Some(format!("candidate {primary} went down on timeline {}", position.timeline))
         }
         PostgresSeen::Primary { applied, .. } if applied.ordered_at == next.ordered.ordered_at => None,
-        _ if in_time => None,
+        _ if lasted <= PROMOTION_LIMIT => None,
         _ => Some(format!("candidate {primary} does not get to serve: {}", report.note)),
     }
 }
