@@ -288,12 +288,12 @@ impl InsertRows {
 /// Rows out of a query, to be split by key.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InsertSelect {
-    /// Runs the source; its columns are those of `copy.columns`, cast to their types.
+    /// Runs the source; its columns are those of `copy.columns`. Take its rows in *text* format.
     pub source: Box<Plan>,
     /// The source's text as a statement of its own. For `Local`, send this; for other plans their own
     /// templates hold the text.
     pub text: Template,
-    /// How its rows go in (binary rows, no options). Answer `INSERT 0 n`.
+    /// How its rows go in (text rows). Answer `INSERT 0 n`.
     pub copy: CopyIn,
 }
 
