@@ -2,6 +2,7 @@
 
 mod cluster;
 mod coordinators;
+mod scenarios;
 mod simulation;
 mod status_schema;
 mod tidy;

@@ -206,11 +206,9 @@ impl Cluster {
                 self.copy(member, primary);
             }
             (_, Running::Down { .. }) if has_data && !self.members[member].postgres.unfinished => self.start(member),
-            (Order::Recruit, Running::Standby { .. }) => {
-                if self.members[member].agent.recruited.is_none() {
-                    self.members[member].postgres.running = Running::Standby { upstream: None, streaming: false };
-                    self.begin(member, 10, 60, Step::Recruited);
-                }
+            (Order::Recruit, Running::Standby { .. }) if self.members[member].agent.recruited.is_none() => {
+                self.members[member].postgres.running = Running::Standby { upstream: None, streaming: false };
+                self.begin(member, 10, 60, Step::Recruited);
             }
             (Order::Recruit, Running::Primary(_)) => {
                 let position = self.members[member].postgres.position();
@@ -235,10 +233,10 @@ impl Cluster {
             Running::Primary(_) if own != timeline.0 => self.members[member].postgres.stop(None),
             Running::Primary(primary) => {
                 let stale = primary.applied.as_ref().is_some_and(|old| old.ordered_at > cohort.ordered_at);
-                let current = primary.applied.as_ref() == Some(cohort);
+                let to_apply = primary.applied.as_ref() != Some(cohort);
                 let agent = &self.members[member].agent;
-                let has_row = agent.row == epoch.0 || agent.acknowledged_epoch == epoch.0;
-                if !stale && !(current && has_row) {
+                let lacks_row = agent.row != epoch.0 && agent.acknowledged_epoch != epoch.0;
+                if !stale && (to_apply || lacks_row) {
                     self.begin(member, 5, 30, Step::Applied(cohort.clone()));
                 }
             }

@@ -51,7 +51,7 @@ impl Checker {
     }
 
     /// A standby streams: what it has is the beginning of what its primary has.
-    pub fn streams(&self, standby: usize, own: &Postgres, upstream: &Postgres) {
+    pub fn streams(standby: usize, own: &Postgres, upstream: &Postgres) {
         let same = upstream.wal.get(own.wal.len() - 1) == own.wal.last();
         assert!(same, "standby {standby} streams from a primary of another history");
     }

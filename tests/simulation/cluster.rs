@@ -222,7 +222,7 @@ impl Cluster {
         if !own.may_stream_from(source) {
             return self.set_streaming(index, false);
         }
-        self.checker.streams(index, own, source);
+        Checker::streams(index, own, source);
         let most = self.random.index(30);
         let have = self.members[index].postgres.wal.len();
         let records: Vec<_> = self.members[from].postgres.wal.iter().skip(have).take(most).copied().collect();

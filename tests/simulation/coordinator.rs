@@ -225,7 +225,9 @@ impl Cluster {
             Message::Commit { coordinator, term, proposals } => {
                 self.coordinators[coordinator].in_flight = false;
                 if term == self.raft.term && self.raft.election_at.is_none() {
-                    proposals.into_iter().for_each(|proposal| self.commit(proposal));
+                    for proposal in proposals {
+                        self.commit(proposal);
+                    }
                 }
             }
             Message::Goal { .. } | Message::Refused { .. } | Message::Ack { .. } => {

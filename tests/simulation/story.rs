@@ -1,5 +1,7 @@
 //! What a replayed seed tells.
 
+use std::fmt::Write as _;
+
 use super::cluster::Cluster;
 
 pub fn tell(cluster: &Cluster, what: impl FnOnce() -> String) {
@@ -15,10 +17,10 @@ pub fn state(cluster: &Cluster) -> String {
         let postgres = &member.postgres;
         let end = postgres.position();
         let goal = member.agent.goal.as_ref().map(|goal| (goal.epoch, goal.revision, &goal.order));
-        text += &format!(
-            "{}: promise {} at {end}, {:?}, goal {goal:?}, frozen until {}\n",
-            member.id, member.agent.promise, postgres.running, member.frozen_until
-        );
+        let (id, promise, frozen) = (&member.id, member.agent.promise, member.frozen_until);
+        let running = &postgres.running;
+        writeln!(text, "{id}: promise {promise} at {end}, {running:?}, goal {goal:?}, frozen until {frozen}")
+            .expect("writing to a string cannot fail");
     }
     text
 }

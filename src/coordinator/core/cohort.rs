@@ -174,3 +174,6 @@ impl View<'_> {
 fn names(members: &BTreeSet<MemberId>) -> String {
     members.iter().map(MemberId::as_str).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests;

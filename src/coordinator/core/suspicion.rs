@@ -110,8 +110,8 @@ fn not_primary(seen: &MemberSeen) -> Option<String> {
 fn standbys_say(world: &World<'_>, reign: &Reign, primary: &MemberSeen) -> Option<bool> {
     let Link::Reset { at } = primary.link else { return None };
     let witness = |id: &MemberId| {
-        let seen = world.observed.members.get(id).filter(|seen| seen.heard >= at && seen.link == Link::Up)?;
-        match &seen.report.as_ref()?.postgres {
+        world.observed.members.get(id).filter(|seen| seen.heard >= at)?;
+        match &world.fresh_report(id)?.postgres {
             PostgresSeen::Standby { streaming, upstream, .. } => {
                 Some(*streaming && upstream.as_ref() == Some(&reign.primary))
             }

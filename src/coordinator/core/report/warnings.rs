@@ -29,7 +29,7 @@ fn phase(world: &World<'_>, group: &Group, warnings: &mut Vec<String>) {
     let id = &group.id;
     match (&group.phase, &group.reign) {
         (Phase::Forming { founder }, _) => {
-            warnings.push(format!("{id} is forming: {founder} makes its data directory"))
+            warnings.push(format!("{id} is forming: {founder} makes its data directory"));
         }
         (Phase::Recruiting { .. }, _) => {
             let why = candidate::waits_for(world, group).unwrap_or_else(|| group.reason.clone());
