@@ -45,11 +45,15 @@ pub async fn supervise(config: RouterConfig, pid: watch::Sender<Option<u32>>, st
     }
 }
 
-/// Everything goes through the environment, which only this user can read; nothing of ours is inherited.
+/// Everything goes through the environment, which only this user can read; of ours nothing but how to
+/// log is inherited.
 fn start(config: &RouterConfig) -> io::Result<Child> {
     let mut command = Command::new(env::current_exe()?);
-    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HOWDAH_")) {
-        command.env_remove(name);
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("HOWDAH_") && !text.starts_with("HOWDAH_LOG") {
+            command.env_remove(name);
+        }
     }
     command.args(["router", "--die-with-parent"]);
     command.env("HOWDAH_NAME", config.name.as_str());

@@ -12,9 +12,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::{
     admin::{self, arguments::AdminCommand},
-    agent,
-    config::{AgentConfig, CoordinatorConfig},
-    coordinator,
+    agent, coordinator,
     dev::{self, DevArguments},
 };
 
@@ -42,7 +40,7 @@ enum Command {
     Dev(DevArguments),
     /// Run one coordinator
     Coordinator(CoordinatorArguments),
-    /// Run the agent of one PostgreSQL container
+    /// Run one container's agent: PostgreSQL and, on a query node, a router
     Agent(AgentArguments),
     #[command(flatten)]
     Admin(AdminCommand),
@@ -86,20 +84,8 @@ impl Command {
         match self {
             // One thread: it is the parent of everything, and children end with the thread that made them.
             Self::Dev(arguments) => process::run_command(async { Ok(dev::run(arguments).await?) }),
-            Self::Coordinator(arguments) => {
-                let process = arguments.process.clone();
-                match CoordinatorConfig::try_from(arguments) {
-                    Ok(config) => process::run(&process, |stop| coordinator::run(config, stop)),
-                    Err(error) => process::failed(&error.to_string()),
-                }
-            }
-            Self::Agent(arguments) => {
-                let process = arguments.process.clone();
-                match AgentConfig::try_from(arguments) {
-                    Ok(config) => process::run(&process, |stop| agent::run(config, stop)),
-                    Err(error) => process::failed(&error.to_string()),
-                }
-            }
+            Self::Coordinator(arguments) => process::run(arguments, |it| &it.process, coordinator::run),
+            Self::Agent(arguments) => process::run(arguments, |it| &it.process, agent::run),
             Self::Admin(command) => process::run_command(admin::run(command)),
             Self::Completions { shell } => {
                 clap_complete::generate(shell, &mut Arguments::command(), "howdah", &mut std::io::stdout());

@@ -6,7 +6,10 @@ use std::{error::Error, future::Future, path::PathBuf, process::ExitCode};
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
-use crate::host::{causes::with_causes, shutdown, telemetry};
+use crate::{
+    config::ConfigError,
+    host::{causes::with_causes, shutdown, telemetry},
+};
 
 /// What every role takes.
 #[derive(Debug, Clone, Args)]
@@ -20,18 +23,26 @@ pub struct ProcessArguments {
     die_with_parent: bool,
 }
 
-/// Runs a role until it ends by itself or a signal ends it.
-pub fn run<F, E>(arguments: &ProcessArguments, role: impl FnOnce(CancellationToken) -> F) -> ExitCode
+/// Runs a role with the settings that its flags make, until it ends by itself or a signal ends it.
+pub fn run<A, C, F, E>(
+    arguments: A,
+    process: impl FnOnce(&A) -> &ProcessArguments,
+    role: impl FnOnce(C, CancellationToken) -> F,
+) -> ExitCode
 where
+    C: TryFrom<A, Error = ConfigError>,
     F: Future<Output = Result<(), E>>,
     E: Error,
 {
+    let die_with_parent = process(&arguments).die_with_parent;
+    let config = match C::try_from(arguments) {
+        Ok(config) => config,
+        Err(error) => return failed(&error.to_string()),
+    };
     if let Err(error) = telemetry::start() {
         return failed(&error.to_string());
     }
-    if arguments.die_with_parent
-        && let Err(error) = shutdown::die_with_parent()
-    {
+    if die_with_parent && let Err(error) = shutdown::die_with_parent() {
         return failed(&format!("--die-with-parent: {error}"));
     }
     let runtime = match tokio::runtime::Runtime::new() {
@@ -40,7 +51,7 @@ where
     };
     let outcome = runtime.block_on(async {
         let stop = shutdown::on_signal().map_err(|error| format!("cannot watch for signals: {error}"))?;
-        role(stop).await.map_err(|error| with_causes(&error))
+        role(config, stop).await.map_err(|error| with_causes(&error))
     });
     // Threads that still block (file system, name look-up) must not keep a stopped role alive.
     runtime.shutdown_background();
