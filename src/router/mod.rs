@@ -6,4 +6,5 @@ pub mod core;
 mod housekeeping;
 mod own_session;
 pub mod pool;
+pub mod prepare;
 pub mod resolver;

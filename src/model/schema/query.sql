@@ -20,12 +20,14 @@ CREATE TABLE IF NOT EXISTS howdah.placement (
 );
 GRANT SELECT ON howdah.placement TO PUBLIC;
 
--- Likewise for the primaries of the groups; number 0 is the query group.
+-- Likewise for the primaries of the groups; number 0 is the query group. A shard is ready once it has
+-- what is propagated: roles, schemas, extensions, types, functions, reference tables.
 CREATE TABLE IF NOT EXISTS howdah.node (
     name text PRIMARY KEY,
     number integer NOT NULL,
     host text NOT NULL,
-    port integer NOT NULL
+    port integer NOT NULL,
+    ready boolean NOT NULL DEFAULT false
 );
 GRANT SELECT ON howdah.node TO PUBLIC;
 
