@@ -86,6 +86,7 @@ impl Stage {
             let container = self.observed.members[&id(member)].container.clone();
             self.command(Command::Register { container });
         }
+        self.state.membership.extend(members.iter().map(|member| (id(member), group_id())));
         let all: BTreeMap<_, _> = members.iter().map(|m| (id(m), self.state.containers[&id(m)].clone())).collect();
         let standbys = all.keys().filter(|member| member.as_str() != members[0]).cloned().collect();
         let cohort = Cohort { standbys, acks, ordered_at: Revision(1) };
@@ -125,6 +126,11 @@ impl Stage {
     pub fn ask(&mut self, kind: OperationKind) -> Outcome {
         let key = format!("key-{}", self.state.revision);
         self.command(Command::BeginOperation { key, kind })
+    }
+
+    pub fn begin_term(&mut self) {
+        self.observed.note_leadership(Millis(self.now));
+        self.said.clear();
     }
 
     /// The leader stops for so long; members went on.

@@ -13,6 +13,7 @@
 //! | `router r open=1 topology=5` | a router reports |
 //! | `ask switchover to=b`, `ask failover accept-data-loss`, `ask add-shard replicas=1` | a person asks |
 //! | `the leader pauses 800` | nobody at all is heard for so long |
+//! | `another leader begins` | it has heard of nobody; containers have to register with it |
 //! | `expect X` | the planner wants exactly X, now; it is applied |
 //! | `within 700 expect X` | it wants nothing until then, and X before 700 ms have passed |
 //! | `for 700 nothing` | it wants nothing for so long |
@@ -108,6 +109,7 @@ fn play_line(stage: &mut Stage, line: &str, sentence: &Sentence<'_>, at: &str) {
             let outcome = stage.ask(operation(what, sentence));
             assert!(matches!(outcome, Outcome::Operation(_)), "{at}: {outcome:?}");
         }
+        ["another", "leader", "begins"] => stage.begin_term(),
         ["the", "leader", "pauses", span] => stage.pause(span.parse().expect("milliseconds")),
         ["warns", ..] => {
             let wanted = line.trim_start_matches("warns").trim();

@@ -4,7 +4,7 @@ use howdah::model::{
     goal::{Goal, Order},
     group::Cohort,
     ids::MemberId,
-    numbers::{Epoch, Lsn, Revision, Timeline},
+    numbers::{Epoch, Lsn, Position, Revision, Timeline},
     observed::{DataState, PostgresSeen, Recruited, Report, StandbySeen},
 };
 
@@ -296,7 +296,11 @@ impl Cluster {
                 streaming: *streaming,
                 upstream: upstream.clone(),
             },
-            Running::Promoting { .. } => {
+            Running::Promoting { until, timeline } => {
+                // The new timeline's first file is there before recovery ends.
+                let begun = self.now + 30 > *until;
+                let timeline = if begun { Timeline(*timeline) } else { position.timeline };
+                let position = Position { timeline, ..position };
                 PostgresSeen::Standby { position, replayed: position.lsn, streaming: false, upstream: None }
             }
             Running::Primary(primary) => {

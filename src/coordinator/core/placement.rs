@@ -21,9 +21,8 @@ use crate::model::{
 /// Containers that registered something else than is known of them.
 pub fn register(world: &World<'_>) -> Vec<Proposal> {
     let news = world.observed.members.values().map(|seen| &seen.container).filter(|container| {
-        let known = world.state.containers.get(&container.id);
-        let fixed = world.state.group_of(&container.id).is_some_and(|group| group.kind != container.kind);
-        known != Some(*container) && !fixed
+        let known = world.state.containers.get(&container.id) == Some(*container);
+        !known && world.state.group_of(&container.id).is_none_or(|group| group.kind == container.kind)
     });
     news.map(|container| {
         let command = Command::Register { container: container.clone() };
@@ -34,11 +33,17 @@ pub fn register(world: &World<'_>) -> Vec<Proposal> {
 
 /// Groups that can form now.
 pub fn create(world: &World<'_>) -> Vec<Proposal> {
+    let wanted = wanted(world);
+    if wanted.is_empty() {
+        return Vec::new();
+    }
+    // A container that wishes for one of these waits for it.
+    let reserved: BTreeSet<_> = wanted.iter().map(|(id, _, _)| id.clone()).collect();
     let mut idle: BTreeMap<&MemberId, &Container> =
         world.state.idle().filter(|container| world.reachable(&container.id)).map(|c| (&c.id, c)).collect();
     let mut proposals = Vec::new();
-    for (id, kind, size) in wanted(world) {
-        let Some(members) = choose(&id, kind, size, &idle, &reserved(world)) else { continue };
+    for (id, kind, size) in wanted {
+        let Some(members) = choose(&id, kind, size, &idle, &reserved) else { continue };
         for member in &members {
             idle.remove(member);
         }
@@ -74,11 +79,6 @@ pub fn wanted(world: &World<'_>) -> Vec<(GroupId, GroupKind, usize)> {
         Some((operation.target.clone(), GroupKind::Shard, 1 + replicas as usize))
     });
     first.chain(added).filter(|(id, _, size)| *size > 0 && !world.state.groups.contains_key(id)).collect()
-}
-
-/// Names that wishes may refer to: a container that wishes for one of these waits for it.
-fn reserved(world: &World<'_>) -> BTreeSet<GroupId> {
-    wanted(world).into_iter().map(|(id, _, _)| id).collect()
 }
 
 /// Members of a new group, its founder first; `None`: too few are idle.

@@ -43,6 +43,8 @@ pub struct State {
     pub containers: BTreeMap<MemberId, Container>,
     /// Groups.
     pub groups: BTreeMap<GroupId, Group>,
+    /// The group each container belongs to, where it has one.
+    pub membership: BTreeMap<MemberId, GroupId>,
     /// Placement.
     pub colocations: BTreeMap<ColocationId, Colocation>,
     /// Operations in the order they began: all that run, and the last that ended.
@@ -77,12 +79,12 @@ impl State {
 
     /// The group a container belongs to.
     pub fn group_of(&self, member: &MemberId) -> Option<&Group> {
-        self.groups.values().find(|group| group.members.contains_key(member))
+        self.groups.get(self.membership.get(member)?)
     }
 
     /// Containers without a group, by name.
     pub fn idle(&self) -> impl Iterator<Item = &Container> {
-        self.containers.values().filter(|container| self.group_of(&container.id).is_none())
+        self.containers.values().filter(|container| !self.membership.contains_key(&container.id))
     }
 
     /// Shards that have served, in the order people count them: `shard-2` before `shard-10`.

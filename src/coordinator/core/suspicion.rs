@@ -41,7 +41,10 @@ pub fn of_primary(world: &World<'_>, group: &Group, reign: &Reign) -> Option<Sus
     let limit = world.policy().suspect_after;
     let silence = world.observed.silence(primary, world.now);
     let Some(seen) = world.observed.members.get(primary) else {
-        return (silence > limit).then(|| guess(format!("{primary} does not attend this leader")));
+        // Everyone comes to a new leader at once; of one that does not and is missed by its standbys, less
+        // silence is enough.
+        let missed = silence > Millis(limit.0 / 2) && none_streams(world, reign);
+        return (missed || silence > limit).then(|| guess(format!("{primary} does not attend this leader")));
     };
     if let Some(why) = not_primary(seen) {
         return Some(Suspicion { reason: format!("{primary} {why}"), certain: true });
@@ -103,6 +106,14 @@ fn not_primary(seen: &MemberSeen) -> Option<String> {
         PostgresSeen::Standby { .. } => Some("came back as a standby".to_owned()),
         PostgresSeen::Starting | PostgresSeen::Primary { .. } => None,
     }
+}
+
+/// Every recorded standby is there, and none streams from the primary.
+fn none_streams(world: &World<'_>, reign: &Reign) -> bool {
+    let standing = |id: &MemberId| {
+        world.fresh_report(id).is_some_and(|r| matches!(r.postgres, PostgresSeen::Standby { streaming: false, .. }))
+    };
+    !reign.recorded.standbys.is_empty() && reign.recorded.standbys.iter().all(standing)
 }
 
 /// Whether the recorded standbys that reported since the primary's stream broke still stream from it:

@@ -91,6 +91,12 @@ pub fn hopeless(world: &World<'_>, group: &Group, operation: &Operation) -> Opti
     if to.as_ref() == Some(&reign.primary) {
         return Some(format!("{} reigns already", reign.primary));
     }
+    if let Phase::Draining { target: Some(target) } = &group.phase {
+        let lost = world.observed.not_streaming(&group.id, target, world.now) > world.policy().suspect_after;
+        if lost && !ready(world, group, reign, target) {
+            return Some(format!("{target} no longer streams from {}: see `howdah status`", reign.primary));
+        }
+    }
     // Draining may take the same time again before it goes on without the last transactions.
     let limit = Millis(world.policy().drain_timeout.0.saturating_mul(2));
     if world.observed.runs_for(&operation.id, world.now) <= limit {

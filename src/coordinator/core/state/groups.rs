@@ -62,6 +62,7 @@ impl State {
             revision: self.revision,
             reason: proposal.reason.clone(),
         };
+        self.membership.extend(members.iter().map(|member| (member.clone(), id.clone())));
         self.groups.insert(id.clone(), group);
         let names: Vec<_> = members.iter().map(MemberId::as_str).collect();
         self.event(
