@@ -67,10 +67,9 @@ pub fn drain(world: &World<'_>, group: &Group, reign: &Reign, target: Option<&Me
 /// Standing down: the epoch opens once the primary is down.
 pub fn stand_down(world: &World<'_>, group: &Group, reign: &Reign, target: Option<&MemberId>) -> Option<Proposal> {
     let down = world.fresh_report(&reign.primary).is_some_and(|report| {
-        let stopped = matches!(
-            report.postgres,
-            PostgresSeen::Down { .. } | PostgresSeen::Starting | PostgresSeen::Standby { .. }
-        );
+        // `Starting` is also what a server that is shutting down looks like. Recruiting before it has
+        // ended would cut off the standbys from its last record, and it would have to be rewound.
+        let stopped = matches!(report.postgres, PostgresSeen::Down { .. } | PostgresSeen::Standby { .. });
         stopped && report.goal_revision >= group.revision
     });
     if down {
