@@ -1,5 +1,6 @@
 //! Every integration test, in one binary: each further one would cost a link of everything.
 
+mod agent;
 mod cluster;
 mod coordinators;
 mod scenarios;

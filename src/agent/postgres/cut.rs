@@ -93,12 +93,13 @@ impl Server {
             .with_session("promoting", PROMOTE, async |client| {
                 self.reload(None);
                 settle(client, generation).await?;
-                super::reign::set_slots(client, slots).await?;
                 let look = Look::take(client).await?;
                 if !look.recovery {
                     return Ok(look.timeline);
                 }
                 client.simple_query("SELECT pg_promote(false)").await?;
+                // Meanwhile: the standbys that will follow want theirs at once.
+                super::reign::set_slots(client, slots).await?;
                 let mut every = interval(POLL);
                 loop {
                     every.tick().await;

@@ -215,7 +215,10 @@ impl Observer {
         };
         match self.ask(catalog).await {
             Ok(seen) => {
-                self.answered = Some(pid);
+                if self.answered.replace(pid) != Some(pid) {
+                    let server = self.server.clone();
+                    tokio::spawn(async move { server.open_shared_session().await });
+                }
                 seen
             }
             Err(blind) => {

@@ -111,6 +111,8 @@ pub struct Server {
     acks_in_effect: std::sync::Mutex<Option<u32>>,
     /// The connection that actions share; none of them waits for standbys on it.
     session: Mutex<Option<Session>>,
+    /// The connection that will write the next epoch row.
+    epoch_session: Mutex<Option<Session>>,
 }
 
 /// Why there is no `PostgreSQL` to work with.
@@ -144,6 +146,7 @@ impl Server {
             generation: AtomicU64::new(crate::host::clock::unix_ms()),
             acks_in_effect: std::sync::Mutex::new(None),
             session: Mutex::new(None),
+            epoch_session: Mutex::new(None),
         };
         server.take_over();
         Ok(server)

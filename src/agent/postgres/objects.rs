@@ -16,6 +16,9 @@ use super::{ActionError, Server};
 /// `CREATE DATABASE` copies files, and waits for a checkpoint on a busy disk.
 const ENSURE: Duration = Duration::from_secs(120);
 
+/// The schema that `model::schema` makes.
+const SCHEMA: &str = "howdah";
+
 impl Server {
     /// Makes sure of them.
     pub async fn ensure_objects(&self, goal: &Goal) -> Result<(), ActionError> {
@@ -65,6 +68,12 @@ impl Server {
             client
                 .simple_query(&format!("CREATE ROLE {owner} {rights} PASSWORD '{verifier}' IN ROLE pg_monitor"))
                 .await?;
+        }
+        // A role of the schema's own name would find and make its tables in there ("$user" comes first).
+        let configured = "SELECT FROM pg_db_role_setting JOIN pg_roles r ON r.oid = setrole
+            WHERE rolname = $1 AND setdatabase = 0 AND setconfig::text LIKE '%search_path=%'";
+        if owner == SCHEMA && client.query_opt(configured, &[&owner]).await?.is_none() {
+            client.simple_query(&format!("ALTER ROLE {} SET search_path = public", identifier(owner))).await?;
         }
         Ok(())
     }

@@ -69,7 +69,12 @@ impl Server {
 
     /// Writes the epoch's row and waits, as long as it takes, until the cohort has it.
     pub async fn write_epoch(&self, goal: &Goal, epoch: Epoch) -> Result<(), ActionError> {
-        let session = match self.epoch_session(goal).await {
+        let ready = self.epoch_session.lock().await.take().filter(|session| !session.client().is_closed());
+        let session = match ready {
+            Some(session) => Ok(session),
+            None => self.epoch_session(goal).await,
+        };
+        let session = match session {
             Ok(session) => session,
             Err(first) => {
                 // The group's first reign: there is no database yet, or no table in it.
@@ -86,6 +91,12 @@ impl Server {
             return Err(ActionError::Refused("the wait for the epoch row's acknowledgements was cancelled".to_owned()));
         }
         Ok(())
+    }
+
+    /// Opens the connection for the epoch row beforehand: what is recruited is about to be elected. Where it
+    /// fails, it is opened when it is needed.
+    pub async fn open_epoch_session(&self, goal: &Goal) {
+        *self.epoch_session.lock().await = self.epoch_session(goal).await.ok();
     }
 
     /// A connection to the group's database, if the epoch table is there.

@@ -76,6 +76,13 @@ impl Server {
         Ok(Session { client, wait_cancelled })
     }
 
+    /// Opens the shared connection before it is needed; where that fails, it is opened then.
+    pub(super) async fn open_shared_session(&self) {
+        if let Err(error) = self.with_session("opening a connection", LOCAL, async |_| Ok(())).await {
+            tracing::debug!(%error, "not yet");
+        }
+    }
+
     /// Runs `work` on the shared connection, opening it first where needed.
     pub(super) async fn with_session<T>(
         &self,

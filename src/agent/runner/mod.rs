@@ -282,6 +282,12 @@ impl Runner {
     }
 
     fn take_in(&mut self, seen: Postgres) {
+        // A promotion makes the files of its timeline before it leaves recovery: until it has, or has failed,
+        // the position stands as it was.
+        let promoting = matches!(self.exclusive.action(), Some(Action::Promote { .. }));
+        if promoting && matches!((&seen, &self.inputs.postgres), (Postgres::Standby(_), Postgres::Standby(_))) {
+            return;
+        }
         let now = self.clock.now();
         let inputs = &mut self.inputs;
         let since = |still: bool, before: Option<Millis>| still.then(|| before.unwrap_or(now));

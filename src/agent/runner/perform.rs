@@ -54,7 +54,13 @@ impl Performer {
                 server.drop_aside().await?;
                 self.mark(None)?;
             }
-            Action::Cut(_) => server.cut(goal).await?,
+            Action::Cut(_) => {
+                server.cut(goal).await?;
+                if let Some(goal) = self.goal.clone() {
+                    let server = server.clone();
+                    tokio::spawn(async move { server.open_epoch_session(&goal).await });
+                }
+            }
             Action::Promote { timeline, cohort } => {
                 let slots: Vec<_> = slots_of(self.goal()?, &self.me).into_iter().collect();
                 server.promote(self.goal()?, timeline, &cohort, &slots).await?;
