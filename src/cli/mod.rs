@@ -41,7 +41,7 @@ enum Command {
     /// Run one coordinator
     Coordinator(CoordinatorArguments),
     /// Run one container's agent: PostgreSQL and, on a query node, a router
-    Agent(AgentArguments),
+    Agent(Box<AgentArguments>),
     #[command(flatten)]
     Admin(AdminCommand),
     /// Write completions for a shell to stdout
@@ -85,7 +85,7 @@ impl Command {
             // One thread: it is the parent of everything, and children end with the thread that made them.
             Self::Dev(arguments) => process::run_command(async { Ok(dev::run(arguments).await?) }),
             Self::Coordinator(arguments) => process::run(arguments, |it| &it.process, coordinator::run),
-            Self::Agent(arguments) => process::run(arguments, |it| &it.process, agent::run),
+            Self::Agent(arguments) => process::run(*arguments, |it| &it.process, agent::run),
             Self::Admin(command) => process::run_command(admin::run(command)),
             Self::Completions { shell } => {
                 clap_complete::generate(shell, &mut Arguments::command(), "howdah", &mut std::io::stdout());

@@ -32,7 +32,8 @@ fn refused(output: &Output, status: i32, says: &[&str]) {
     assert_eq!(output.status.code(), Some(status), "{text}");
     assert!(says.iter().all(|part| text.contains(part)), "{says:?} is not all in: {text}");
     if status == 1 {
-        assert_eq!(text.trim_end().lines().count(), 1, "{text}");
+        let lines = text.lines().filter(|line| !line.trim().is_empty()).count();
+        assert_eq!(lines, 1, "{text}");
     }
 }
 
@@ -107,7 +108,7 @@ async fn fails(client: &Client, sql: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_cluster_answers_mistakes_with_the_right_code_and_goes_on() {
-    let cluster = Cluster::start(&[]);
+    let mut cluster = Cluster::start(&[]);
     logins(&cluster).await;
     statements(&cluster).await;
     garbage(&cluster).await;
@@ -118,6 +119,30 @@ async fn a_running_cluster_answers_mistakes_with_the_right_code_and_goes_on() {
     let directory = cluster.directory();
     let again = run(&["dev", "--dir", directory.to_string_lossy().as_ref()]);
     refused(&again, 1, &["another howdah dev", "stop it"]);
+    roles(&mut cluster);
+}
+
+/// A role started on the directory of another, of another cluster, or of nobody.
+fn roles(cluster: &mut Cluster) {
+    let directory = cluster.directory();
+    let path = |name: &str| directory.join(name).to_string_lossy().into_owned();
+    let agent = |cluster: &str, data: &str| {
+        let base = free_block().to_string();
+        let http = format!("127.0.0.1:{base}");
+        let secret = path("secret");
+        let files = ["--secret-file", &secret, "--owner-password-file", &secret, "--data-dir", &path(data)];
+        let rest = ["--name", "data-1", "--kind", "shard", "--cluster", cluster, "--http", &http];
+        let command = [["agent", "--coordinators", "http://127.0.0.1:9"].as_slice(), &files, &rest].concat();
+        run(&command)
+    };
+    refused(&agent("any", "data-1"), 1, &["another agent is running"]);
+    refused(&agent("any", "log"), 1, &["not a howdah agent's directory"]);
+    assert_eq!(cluster.stop(), Some(0));
+    refused(&agent("other", "data-1"), 1, &["belongs to member data-1 of cluster dev-"]);
+    let data = path("coordinator-1");
+    let other =
+        ["coordinator", "--id", "1", "--peers", "1=http://127.0.0.1:9", "--cluster", "other", "--data-dir", &data];
+    refused(&run(&other), 1, &["belongs to"]);
 }
 
 fn admin(cluster: &Cluster) {
