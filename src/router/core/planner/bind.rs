@@ -124,7 +124,7 @@ impl<'a> Binder<'_, 'a> {
                     }
                     Some(())
                 }
-                OccKind::Reference | OccKind::Sub | OccKind::Opaque => Some(()),
+                OccKind::Reference(_) | OccKind::Sub | OccKind::Opaque => Some(()),
             },
             From::Sub { occ, query, .. } => self.sub(query, *occ, facts),
             From::Join { kind, left, right, facts: on, links } => {

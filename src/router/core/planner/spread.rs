@@ -131,7 +131,7 @@ fn from<'a>(built: &Builder<'a>, item: &From<'a>, outer: &[Fact<'a>]) -> Result<
                     }
                 }
                 OccKind::Cte(number) => return sub(built, &built.ctes[number].query, *occ, &[]),
-                OccKind::Reference | OccKind::Opaque | OccKind::Sub => Spread::Everywhere,
+                OccKind::Reference(_) | OccKind::Opaque | OccKind::Sub => Spread::Everywhere,
             };
             Ok(Judged { spread, facts: Vec::new() })
         }
@@ -252,8 +252,8 @@ fn complete_level<'a>(level: &Level<'a>, judged: &Judged<'a>) -> Result<Complete
 
 /// A level's rows of different keys never meet in one output row.
 pub fn grouped_by_key<'a>(level: &Level<'a>, judged: &Judged<'a>) -> bool {
-    let Spread::Split { anchor: Some(anchor), .. } = judged.spread else { return false };
-    let is_key = |term: &Term<'a>| facts::equal(&judged.facts, anchor, *term);
+    let Spread::Split { anchor, .. } = judged.spread else { return false };
+    let is_key = |term: &Term<'a>| anchor.is_some_and(|anchor| facts::equal(&judged.facts, anchor, *term));
     (!level.aggregated || level.groups.iter().any(is_key))
         && level.windows.iter().all(|partition| partition.iter().any(is_key))
 }

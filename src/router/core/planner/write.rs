@@ -23,14 +23,14 @@ pub fn plan<'a>(
     };
     let distributed = route::has_distributed(&built);
     match kind {
-        OccKind::Reference if distributed => {
+        OccKind::Reference(_) if distributed => {
             return Err(Refusal::unsupported(
                 "a reference table cannot be changed by what distributed tables hold",
                 "Read the values first, then write them as constants.",
             )
             .into());
         }
-        OccKind::Reference => return reference(statement, command, &built),
+        OccKind::Reference(_) => return reference(statement, command, &built),
         OccKind::Distributed(_) => route::refuse_local(&built)?,
         _ if distributed => route::refuse_local(&built)?,
         _ => return Ok(Plan::Local(survey.local(statement.node))),

@@ -25,13 +25,14 @@ pub struct Builder<'a> {
 }
 
 /// One level's visible occurrences.
-#[derive(Default)]
-pub(super) struct Scope {
-    pub(super) occs: Vec<usize>,
+#[derive(Debug, Default)]
+pub struct Scope {
+    /// Which.
+    pub occs: Vec<usize>,
     /// A RIGHT or FULL join, whose merged columns are not the left side's.
-    pub(super) merged_unclear: bool,
+    pub merged_unclear: bool,
     /// USING or NATURAL: `*` shows merged columns once.
-    pub(super) merged: bool,
+    pub merged: bool,
 }
 
 /// A WITH query.
@@ -93,7 +94,7 @@ impl<'a> Builder<'a> {
     fn write_below(&mut self, level: Level<'a>) -> Result<Query<'a>, Refused> {
         self.seen.writes_below = true;
         match level.from.first() {
-            Some(From::Occ(occ)) if matches!(self.occs[*occ].kind, OccKind::Reference) => Err(Refusal::unsupported(
+            Some(From::Occ(occ)) if matches!(self.occs[*occ].kind, OccKind::Reference(_)) => Err(Refusal::unsupported(
                 "a reference table cannot be changed in a WITH",
                 "Run it as a statement of its own, in one transaction with the other.",
             )
@@ -180,7 +181,7 @@ impl<'a> Builder<'a> {
             level.locking = true;
             self.seen.writes_below |= self.scopes.len() > 1;
         }
-        self.scopes.pop();
+        level.scope = self.scopes.pop().unwrap_or_default();
         Ok(level)
     }
 

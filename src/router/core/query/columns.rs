@@ -1,7 +1,7 @@
 //! Names: which table a name in FROM means, which occurrence a column belongs to, what a query puts
 //! out. A name that could mean two things means nothing: then no equality is known from it.
 
-use super::{Builder, Level, Named, Occ, OccId, OccKind, Output, Query, Term, build::not_understood};
+use super::{Builder, Level, Named, Occ, OccId, OccKind, Output, Query, Scope, Term, build::not_understood};
 use crate::router::core::{
     catalog::{Column, Table},
     hash::KeyType,
@@ -37,7 +37,7 @@ impl<'a> Builder<'a> {
         }
         let kind = match table.distribution() {
             Some(_) => OccKind::Distributed(table),
-            None => OccKind::Reference,
+            None => OccKind::Reference(table),
         };
         let columns = table
             .columns
@@ -76,17 +76,46 @@ impl<'a> Builder<'a> {
 
     /// The column that a reference means.
     pub(super) fn resolve(&self, reference: &'a nodes::ColumnRef) -> Option<(usize, Term<'a>)> {
-        let mut fields = reference.fields().iter();
-        match (fields.next()?.as_str()?, fields.next(), fields.next()) {
-            (column, None, _) => self.unqualified(column),
-            (table, Some(column), None) => self.qualified(table, column.as_str()?),
-            // schema.table.column
-            (_, Some(table), Some(column)) => self.qualified(table.as_str()?, column.as_str()?),
+        self.resolve_in(&self.scopes, reference)
+    }
+
+    /// The column of a level that a reference at that level means.
+    pub fn column_at(&self, level: &Level<'a>, reference: &nodes::ColumnRef) -> Option<Term<'a>> {
+        self.resolve_in(std::slice::from_ref(&level.scope), reference).map(|(_, term)| term)
+    }
+
+    /// The collation of a column that is not its type's default; `None` inside: not known.
+    pub fn collation(&self, term: Term<'a>) -> Option<Option<&'a str>> {
+        let Term::Column(occ, place) = term else { return Some(None) };
+        match self.occs[occ].kind {
+            OccKind::Distributed(table) | OccKind::Reference(table) => {
+                Some(table.columns.get(place)?.collation.as_deref())
+            }
+            _ => None,
         }
     }
 
-    fn qualified(&self, table: &str, column: &str) -> Option<(usize, Term<'a>)> {
-        for (depth, scope) in self.scopes.iter().enumerate().rev() {
+    /// The type of a table's column; `None`: a subquery's.
+    pub fn type_oid(&self, term: Term<'a>) -> Option<u32> {
+        let Term::Column(occ, place) = term else { return None };
+        match self.occs[occ].kind {
+            OccKind::Distributed(table) | OccKind::Reference(table) => Some(table.columns.get(place)?.type_oid),
+            _ => None,
+        }
+    }
+
+    fn resolve_in(&self, scopes: &[Scope], reference: &nodes::ColumnRef) -> Option<(usize, Term<'a>)> {
+        let mut fields = reference.fields().iter();
+        match (fields.next()?.as_str()?, fields.next(), fields.next()) {
+            (column, None, _) => self.unqualified(scopes, column),
+            (table, Some(column), None) => self.qualified(scopes, table, column.as_str()?),
+            // schema.table.column
+            (_, Some(table), Some(column)) => self.qualified(scopes, table.as_str()?, column.as_str()?),
+        }
+    }
+
+    fn qualified(&self, scopes: &[Scope], table: &str, column: &str) -> Option<(usize, Term<'a>)> {
+        for (depth, scope) in scopes.iter().enumerate().rev() {
             let mut found = scope.occs.iter().filter(|occ| self.occs[**occ].name == table);
             if let Some(occ) = found.next() {
                 // Two schemas' tables of one name: unclear.
@@ -96,8 +125,8 @@ impl<'a> Builder<'a> {
         None
     }
 
-    fn unqualified(&self, column: &str) -> Option<(usize, Term<'a>)> {
-        for (depth, scope) in self.scopes.iter().enumerate().rev() {
+    fn unqualified(&self, scopes: &[Scope], column: &str) -> Option<(usize, Term<'a>)> {
+        for (depth, scope) in scopes.iter().enumerate().rev() {
             let mut found = scope.occs.iter().filter_map(|occ| self.column_of(*occ, column));
             if let Some(first) = found.next() {
                 // Several matches that PostgreSQL accepts are one merged column: the left one, unless a

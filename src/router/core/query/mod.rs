@@ -7,8 +7,10 @@ mod columns;
 mod expressions;
 mod functions;
 
-pub use build::Builder;
+pub use build::{Builder, Scope};
+pub use columns::expression_name;
 pub use expressions::constant;
+pub use functions::is_aggregate;
 
 use super::{catalog::Table, hash::KeyType, sql::nodes};
 
@@ -43,7 +45,7 @@ pub enum OccKind<'a> {
     /// A distributed table.
     Distributed(&'a Table),
     /// A reference table.
-    Reference,
+    Reference(&'a Table),
     /// A subquery in FROM: its columns are the subquery's outputs.
     Sub,
     /// A CTE, by its number; columns are its outputs.
@@ -102,6 +104,8 @@ pub enum Query<'a> {
 /// One SELECT, or the FROM and WHERE of an UPDATE or DELETE.
 #[derive(Debug, Default)]
 pub struct Level<'a> {
+    /// What its column names can mean.
+    pub scope: Scope,
     /// FROM, comma-separated.
     pub from: Vec<From<'a>>,
     /// Equalities of WHERE.

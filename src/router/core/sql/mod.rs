@@ -10,9 +10,9 @@ pub use pg_raw_parse::{
     list::NodeList,
     nodes,
     raw::{
-        A_Expr_Kind, AlterTableType, BoolExprType, ConstrType, DiscardMode, GrantTargetType, JoinType, LimitOption,
-        MinMaxOp, ObjectType, OnConflictAction, SetOperation, SortByDir, SortByNulls, SubLinkType, TransactionStmtKind,
-        VariableSetKind,
+        A_Expr_Kind, AlterTableType, BoolExprType, ConstrType, DiscardMode, GrantTargetType, GroupingSetKind, JoinType,
+        LimitOption, MinMaxOp, ObjectType, OnConflictAction, SetOperation, SortByDir, SortByNulls, SubLinkType,
+        TransactionStmtKind, VariableSetKind,
     },
     walk::{Recurse, walk_manual},
 };

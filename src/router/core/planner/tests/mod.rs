@@ -14,6 +14,7 @@ use crate::{
 
 mod insert;
 mod one_shard;
+mod scatter;
 mod utility;
 
 pub fn column(name: &str, type_oid: u32, type_name: &str) -> Column {
