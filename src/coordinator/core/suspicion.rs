@@ -41,10 +41,11 @@ pub fn of_primary(world: &World<'_>, group: &Group, reign: &Reign) -> Option<Sus
     let limit = world.policy().suspect_after;
     let silence = world.observed.silence(primary, world.now);
     let Some(seen) = world.observed.members.get(primary) else {
-        // Everyone comes to a new leader at once; of one that does not and is missed by its standbys, less
-        // silence is enough.
+        // Everyone comes to a new leader at once when the old one died; when that one hangs, as soon as its
+        // silence is noticed, which takes some seconds. So the standbys' word decides how long to wait.
         let missed = silence > Millis(limit.0 / 2) && none_streams(world, reign);
-        return (missed || silence > limit).then(|| guess(format!("{primary} does not attend this leader")));
+        let late = silence > if one_streams(world, reign) { patience(limit) } else { limit };
+        return (missed || late).then(|| guess(format!("{primary} does not attend this leader")));
     };
     if let Some(why) = not_primary(seen) {
         return Some(Suspicion { reason: format!("{primary} {why}"), certain: true });
@@ -114,6 +115,19 @@ fn none_streams(world: &World<'_>, reign: &Reign) -> bool {
         world.fresh_report(id).is_some_and(|r| matches!(r.postgres, PostgresSeen::Standby { streaming: false, .. }))
     };
     !reign.recorded.standbys.is_empty() && reign.recorded.standbys.iter().all(standing)
+}
+
+/// Some recorded standby streams from the primary.
+fn one_streams(world: &World<'_>, reign: &Reign) -> bool {
+    let streams = |id: &MemberId| {
+        world.fresh_report(id).is_some_and(|report| match &report.postgres {
+            PostgresSeen::Standby { streaming, upstream, .. } => {
+                *streaming && upstream.as_ref() == Some(&reign.primary)
+            }
+            _ => false,
+        })
+    };
+    reign.recorded.standbys.iter().any(streams)
 }
 
 /// Whether the recorded standbys that reported since the primary's stream broke still stream from it:
