@@ -3,6 +3,7 @@
 mod agent;
 mod cluster;
 mod coordinators;
+mod router;
 mod scenarios;
 mod simulation;
 mod status_schema;

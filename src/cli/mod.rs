@@ -14,6 +14,7 @@ use crate::{
     admin::{self, arguments::AdminCommand},
     agent, coordinator,
     dev::{self, DevArguments},
+    router,
 };
 
 pub use self::{
@@ -42,6 +43,8 @@ enum Command {
     Coordinator(CoordinatorArguments),
     /// Run one container's agent: PostgreSQL and, on a query node, a router
     Agent(Box<AgentArguments>),
+    /// Run one router: the front for SQL clients
+    Router(RouterArguments),
     #[command(flatten)]
     Admin(AdminCommand),
     /// Write completions for a shell to stdout
@@ -86,6 +89,7 @@ impl Command {
             Self::Dev(arguments) => process::run_command(async { Ok(dev::run(arguments).await?) }),
             Self::Coordinator(arguments) => process::run(arguments, |it| &it.process, coordinator::run),
             Self::Agent(arguments) => process::run(*arguments, |it| &it.process, agent::run),
+            Self::Router(arguments) => process::run(arguments, |it| &it.process, router::run),
             Self::Admin(command) => process::run_command(admin::run(command)),
             Self::Completions { shell } => {
                 clap_complete::generate(shell, &mut Arguments::command(), "howdah", &mut std::io::stdout());

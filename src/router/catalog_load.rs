@@ -59,6 +59,11 @@ impl CatalogHandle {
         self.current.borrow().clone()
     }
 
+    /// For those who look at it often.
+    pub fn watch(&self) -> watch::Receiver<Loaded> {
+        self.current.clone()
+    }
+
     /// The catalog as the query group has it at some moment after this call.
     pub async fn refresh(&self) -> Result<Loaded, RefreshFailed> {
         let (done, loaded) = oneshot::channel();

@@ -17,7 +17,7 @@ use crate::model::{
 const PATIENCE: u64 = 5;
 /// A reign is not ended for being unwell before it had this long: what made it unwell (a full disk
 /// everywhere, a broken router) would make the next one so, and the group would only change primaries.
-const UNWELL_AFTER: Millis = Millis(10_000);
+const UNWELL_AFTER: Millis = Millis(30_000);
 /// A candidate that neither serves nor waits for acknowledgements for this long is given up: far more
 /// than a restart and a promotion take, far less than anyone waits.
 const PROMOTION_LIMIT: Millis = Millis(20_000);

@@ -58,6 +58,14 @@ impl Settings {
         };
     }
 
+    /// `RESET ALL`: all but who the session is.
+    pub fn reset_all(&mut self, startup: &Self) {
+        let identity = |name: &str| IDENTITY.contains(&name);
+        self.0.retain(|name, _| identity(name));
+        let kept = startup.0.iter().filter(|(name, _)| !identity(name));
+        self.0.extend(kept.map(|(name, statement)| (name.clone(), statement.clone())));
+    }
+
     /// The statement that makes a setting, where the session chose one.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)

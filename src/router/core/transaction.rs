@@ -87,6 +87,11 @@ impl Block {
         self.find(name).is_some()
     }
 
+    /// A participant was lost: there is no way back to any savepoint.
+    pub fn forget_savepoints(&mut self) {
+        self.replay.retain(|entry| matches!(entry, Replay::Statement(_)));
+    }
+
     /// What a participant that joins now runs after `begin`, if anything.
     pub fn replay(&self) -> Vec<String> {
         let statement = |entry: &Replay| match entry {

@@ -98,8 +98,6 @@ pub struct Pool {
     in_use: Arc<Semaphore>,
     /// Transactions in progress on the group, through the whole router.
     open: Arc<AtomicU32>,
-    /// Parameters of the last connection that was opened.
-    parameters: RefCell<Option<Rc<BTreeMap<String, String>>>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +139,13 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Groups with transactions in progress, and how many.
+    pub fn open_transactions(&self) -> Vec<(GroupId, u32)> {
+        let open = self.open.lock().expect("nobody panics while counting");
+        let counts = open.iter().map(|(group, count)| (group.clone(), count.load(Ordering::Relaxed)));
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+
     /// The counter of a group's transactions in progress.
     fn open(&self, group: &GroupId) -> Arc<AtomicU32> {
         let mut open = self.open.lock().expect("nobody panics while counting");
@@ -328,7 +333,6 @@ impl Pools {
                 links: RefCell::default(),
                 in_use: Arc::new(Semaphore::new(MAX_IN_USE)),
                 open: self.counters.open(group),
-                parameters: RefCell::default(),
             })
         });
         Some(pool.clone())
@@ -341,25 +345,6 @@ impl Pools {
                 pool.credentials.replace(identity.credentials.clone());
             }
         }
-    }
-
-    /// What PostgreSQL reports to a new session of this identity: known from an earlier connection, or
-    /// from one that is opened now.
-    pub async fn parameters(
-        &self,
-        group: &GroupId,
-        wanted: Wanted,
-        identity: &Identity,
-    ) -> Result<Rc<BTreeMap<String, String>>, CheckoutError> {
-        if let Some(pool) = self.pool(group, wanted, identity)
-            && let Some(parameters) = pool.parameters.borrow().as_ref()
-        {
-            return Ok(parameters.clone());
-        }
-        let server = self.checkout(group, wanted, identity, &Rc::default(), &mut None).await?;
-        let parameters = server.pool.parameters.borrow().clone().unwrap_or_default();
-        self.give_back(server);
-        Ok(parameters)
     }
 
     /// Takes a connection back. It is kept if it is idle, unpinned and of the present epoch, else closed.
@@ -451,7 +436,6 @@ impl Pool {
         server.counted(counters.clone());
         server.set_at_work(true);
         self.links.borrow_mut().push(Rc::downgrade(&server.link));
-        self.parameters.replace(Some(Rc::new(server.parameters.clone())));
     }
 }
 

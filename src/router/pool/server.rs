@@ -67,6 +67,9 @@ pub enum CallError {
     /// PostgreSQL refused.
     #[error("{0}")]
     Refused(ServerError),
+    /// It committed, but its wait for standbys was cancelled: that is no success.
+    #[error("the commit was not acknowledged by a standby")]
+    Unacknowledged,
 }
 
 /// An error that PostgreSQL reported: the body of its `ErrorResponse`.
@@ -144,6 +147,8 @@ pub struct Server {
     pub pinned: bool,
     /// Where it belongs.
     pub pool: Rc<Pool>,
+    /// Command tag of the last statement of our own.
+    pub tag: Vec<u8>,
     /// Simple queries of ours written in front, whose answers nobody else is to see.
     setup: u32,
     bulk: bool,
@@ -186,6 +191,7 @@ impl Server {
             parameters,
             pinned: false,
             pool,
+            tag: Vec::new(),
             setup: 0,
             bulk: false,
             permit: None,
@@ -248,15 +254,18 @@ impl Server {
     /// Writes all output, reading meanwhile what comes, so that neither side blocks the other.
     pub async fn send(&mut self) -> Result<(), Lost> {
         while !self.output.is_empty() {
-            poll_fn(|cx| {
-                if let Poll::Ready(done) = self.poll_send(cx) {
-                    return Poll::Ready(done);
-                }
-                self.poll_fill(cx)
-            })
-            .await?;
+            self.send_some().await?;
         }
         Ok(())
+    }
+
+    /// Writes until all is written or something has been read.
+    pub async fn send_some(&mut self) -> Result<(), Lost> {
+        poll_fn(|cx| match self.poll_send(cx) {
+            Poll::Ready(done) => Poll::Ready(done),
+            Poll::Pending => self.poll_fill(cx),
+        })
+        .await
     }
 
     /// Writes output and reads: returns once bytes have come.
@@ -353,8 +362,14 @@ impl Server {
         }
     }
 
+    /// Uses messages up to `ReadyForQuery`.
+    pub async fn until_ready(&mut self) -> Result<(), Lost> {
+        while self.message().await?.tag != b'Z' {}
+        Ok(())
+    }
+
     /// A whole message that has been read already.
-    fn take(&mut self) -> Result<Option<Frame>, Lost> {
+    pub fn take(&mut self) -> Result<Option<Frame>, Lost> {
         match frame::head(&self.input) {
             Err(_) => Err(Lost::Protocol("a message of impossible length")),
             Ok(Some(head)) if head.size <= self.input.len() => {
@@ -367,7 +382,7 @@ impl Server {
     /// Runs statements of our own by the simple protocol: the rows of all of them, as text.
     pub async fn call(&mut self, sql: &str) -> Result<Vec<Vec<Option<String>>>, CallError> {
         frontend::query(&mut self.output, sql.as_bytes());
-        let (mut rows, mut refused) = (Vec::new(), None);
+        let (mut rows, mut failed) = (Vec::new(), None);
         loop {
             let frame = self.message().await?;
             match frame.tag {
@@ -376,8 +391,13 @@ impl Server {
                     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
                     rows.push(row.into_iter().map(|value| value.map(text)).collect());
                 }
-                b'E' => refused = Some(ServerError(frame.shared_body())),
-                b'Z' => return refused.map_or(Ok(rows), |error| Err(CallError::Refused(error))),
+                b'N' if is_unacknowledged(frame.body()) => failed = Some(CallError::Unacknowledged),
+                b'C' => {
+                    self.tag.clear();
+                    self.tag.extend_from_slice(&frame.body()[..frame.body().len().saturating_sub(1)]);
+                }
+                b'E' => failed = Some(CallError::Refused(ServerError(frame.shared_body()))),
+                b'Z' => return failed.map_or(Ok(rows), Err),
                 _ => {}
             }
         }
@@ -399,4 +419,10 @@ impl Server {
 /// Does an `ErrorResponse`'s body end the connection?
 pub fn is_fatal(body: &[u8]) -> bool {
     matches!(backend::field(body, b'V'), Some(b"FATAL" | b"PANIC"))
+}
+
+/// Does a `NoticeResponse`'s body say that a commit's wait for standbys was cancelled? The routine's
+/// name is not translated.
+pub fn is_unacknowledged(body: &[u8]) -> bool {
+    backend::field(body, b'R') == Some(b"SyncRepWaitForLSN")
 }

@@ -137,6 +137,19 @@ pub fn field(body: &[u8], kind: u8) -> Option<&[u8]> {
     None
 }
 
+/// Appends an `ErrorResponse`'s body as one that ends the connection.
+pub fn as_fatal(body: &[u8], out: &mut BytesMut) {
+    put(out, b'E', |out| {
+        let mut reader = Reader(body);
+        while let (Ok(kind @ 1..), rest) = (reader.byte(), &mut reader) {
+            let Ok(value) = rest.text() else { break };
+            out.put_u8(kind);
+            put_text(out, if matches!(kind, b'S' | b'V') { b"FATAL" } else { value });
+        }
+        out.put_u8(0);
+    });
+}
+
 /// [`field`] as text.
 pub fn field_text(body: &[u8], kind: u8) -> String {
     field(body, kind).map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()

@@ -167,21 +167,29 @@ pub fn bind(out: &mut BytesMut, portal: &[u8], statement: &[u8], values: &[Optio
     put(out, b'B', |out| {
         put_text(out, portal);
         put_text(out, statement);
-        out.put_u16(1);
-        out.put_u16(u16::from(binary));
-        out.put_u16(count(values.len()));
-        for value in values {
-            match value {
-                None => out.put_i32(-1),
-                Some(bytes) => {
-                    out.put_i32(i32::try_from(bytes.len()).expect("values are bounded by 1 GiB"));
-                    out.extend_from_slice(bytes);
-                }
+        let values: Vec<Parameter<'_>> = values.iter().map(|value| (binary, *value)).collect();
+        bind_values(out, &values, binary);
+    });
+}
+
+/// Appends what follows the names in `Bind`: values, each with its format, and one result format for all.
+pub fn bind_values(out: &mut BytesMut, values: &[Parameter<'_>], binary_results: bool) {
+    out.put_u16(count(values.len()));
+    for (binary, _) in values {
+        out.put_u16(u16::from(*binary));
+    }
+    out.put_u16(count(values.len()));
+    for (_, value) in values {
+        match value {
+            None => out.put_i32(-1),
+            Some(bytes) => {
+                out.put_i32(i32::try_from(bytes.len()).expect("values are bounded by 1 GiB"));
+                out.extend_from_slice(bytes);
             }
         }
-        out.put_u16(1);
-        out.put_u16(u16::from(binary));
-    });
+    }
+    out.put_u16(1);
+    out.put_u16(u16::from(binary_results));
 }
 
 /// Appends `Describe` of a statement (`S`) or portal (`P`).

@@ -1,0 +1,141 @@
+//! Watches every coordinator at once: reports go out several times a second, topologies come in, the
+//! newest revision wins. Without any coordinator the last topology stays in force. Called by the
+//! router's `run`.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::MissedTickBehavior};
+use tokio_stream::{StreamExt as _, wrappers::IntervalStream};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+
+use super::worker::Shared;
+use crate::{
+    host::backoff::Backoff,
+    model::{ids::ClusterName, numbers::Revision, observed::RouterReport, policy::Policy, topology::Topology},
+    wire::{InvalidMessage, pb::topology::topology_service_client::TopologyServiceClient},
+};
+
+/// Between reports: a switchover waits for them, so they are quick; a report is some 100 bytes.
+const REPORT_EVERY: Duration = Duration::from_millis(200);
+/// HTTP/2 pings: a coordinator that is silent this long is connected to anew.
+const PING_EVERY: Duration = Duration::from_millis(500);
+const PING_ANSWER: Duration = Duration::from_secs(2);
+/// Longest wait for a coordinator to accept.
+const CONNECT: Duration = Duration::from_secs(2);
+/// Pauses after a failure; there are other coordinators meanwhile.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LIMIT: Duration = Duration::from_secs(1);
+
+/// Why a watch ended; it begins anew.
+#[derive(Debug, thiserror::Error)]
+enum WatchError {
+    #[error("bad address")]
+    Transport(#[from] tonic::transport::Error),
+    #[error("the call failed")]
+    Status(#[from] tonic::Status),
+    #[error("a topology that cannot be read")]
+    Message(#[from] InvalidMessage),
+    #[error("the coordinator belongs to cluster {0}")]
+    OtherCluster(ClusterName),
+    #[error("the coordinator ended the watch")]
+    Ended,
+}
+
+/// What is known before the first topology: nothing may begin.
+pub fn nothing_known(cluster: ClusterName) -> Topology {
+    let policy = Policy::default();
+    Topology {
+        revision: Revision(0),
+        cluster,
+        groups: std::collections::BTreeMap::new(),
+        colocations: std::collections::BTreeMap::new(),
+        failover_wait: policy.failover_wait,
+        database: policy.database,
+        bucket_count: policy.bucket_count,
+    }
+}
+
+/// Watches one coordinator until cancelled.
+pub async fn watch_one(
+    url: String,
+    shared: Arc<Shared>,
+    topology: Arc<watch::Sender<Arc<Topology>>>,
+    cancel: CancellationToken,
+) {
+    let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LIMIT);
+    loop {
+        let watched = watch_once(&url, &shared, &topology, &mut backoff);
+        let Some(Err(error)) = cancel.run_until_cancelled(watched).await else { return };
+        tracing::debug!(coordinator = url, %error, "not watching");
+        if cancel.run_until_cancelled(tokio::time::sleep(backoff.step())).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn watch_once(
+    url: &str,
+    shared: &Arc<Shared>,
+    topology: &watch::Sender<Arc<Topology>>,
+    backoff: &mut Backoff,
+) -> Result<std::convert::Infallible, WatchError> {
+    let mut client = TopologyServiceClient::new(connect(url).await?);
+    let mut ticks = tokio::time::interval(REPORT_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let reporting = shared.clone();
+    let reports = IntervalStream::new(ticks).map(move |_| report(&reporting).into());
+    let mut topologies = client.watch(reports).await?.into_inner();
+    while let Some(message) = topologies.message().await? {
+        let newer = Topology::try_from(message)?;
+        if newer.cluster != shared.config.cluster {
+            return Err(WatchError::OtherCluster(newer.cluster));
+        }
+        backoff.reset();
+        topology.send_if_modified(|known| {
+            let news = newer.revision > known.revision;
+            if news {
+                tracing::debug!(revision = %newer.revision, "topology");
+                *known = Arc::new(newer);
+            }
+            news
+        });
+    }
+    Err(WatchError::Ended)
+}
+
+/// A channel to a coordinator that notices when nobody is there any more.
+pub async fn connect(url: &str) -> Result<Channel, tonic::transport::Error> {
+    Endpoint::from_shared(url.to_owned())?
+        .connect_timeout(CONNECT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_ANSWER)
+        .keep_alive_while_idle(true)
+        .connect()
+        .await
+}
+
+fn report(shared: &Shared) -> RouterReport {
+    RouterReport {
+        router: shared.config.name.clone(),
+        host: shared.config.advertise.clone(),
+        port: shared.config.listen.port(),
+        read_only_port: shared.config.read_only_listen.map_or(0, |address| address.port()),
+        topology: shared.applied(),
+        sessions: shared.counters.sessions.load(std::sync::atomic::Ordering::Relaxed),
+        open_transactions: shared.counters.open_transactions(),
+        pid: std::process::id(),
+    }
+}
+
+/// Is there a topology that names a place to work?
+pub fn ready(topology: &Topology) -> Result<(), String> {
+    match topology.query_group() {
+        None => Err("no topology with a query group yet".to_owned()),
+        Some(group) if group.access == crate::model::topology::Access::Held => {
+            Err(format!("group {} has no primary now", group.id))
+        }
+        Some(_) => Ok(()),
+    }
+}
