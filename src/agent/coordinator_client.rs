@@ -34,7 +34,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(30), Duration::from
 
 /// HTTP/2 pings: a line that is dead both ways is known within these two together.
 const PING_EVERY: Duration = Duration::from_millis(500);
-const PING_ANSWER: Duration = Duration::from_millis(1_000);
+const PING_ANSWER: Duration = Duration::from_secs(1);
 
 /// While a line is open it counts as contact this often.
 const CONTACT_EVERY: Duration = Duration::from_millis(200);
@@ -132,7 +132,7 @@ impl Line {
         loop {
             tokio::select! {
                 said = incoming.message() => match said.map(|said| said.map(CoordinatorSays::try_from)) {
-                    Ok(Some(Ok(CoordinatorSays::NotLeader(_)))) | Ok(None) | Err(_) => return Ok(()),
+                    Ok(Some(Ok(CoordinatorSays::NotLeader(_))) | None) | Err(_) => return Ok(()),
                     Ok(Some(Ok(said))) => self.orders.send(said).await?,
                     Ok(Some(Err(error))) => tracing::error!(%error, "the coordinator said something unintelligible"),
                 },

@@ -40,7 +40,7 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
 /// Longer than any step takes on a busy machine; a step that takes this long has failed.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// What is known of one member.
 struct Desk {
@@ -238,16 +238,15 @@ impl Group {
     pub async fn until(&self, name: &str, what: &str, wanted: impl Fn(&Report) -> bool) -> Report {
         let mut reports = self.desks.with(&id(name), |desk| desk.reports.subscribe());
         let seen = reports.wait_for(|report| report.as_ref().is_some_and(&wanted));
-        match timeout(DEADLINE, seen).await {
-            Ok(seen) => seen.expect("the desk stays").clone().expect("it was wanted"),
-            Err(_) => {
-                let log = fs::read_to_string(self.dir.path().join(format!("{name}.log"))).unwrap_or_default();
-                let postgres = fs::read_to_string(self.data_dir(name).join("postgres.log")).unwrap_or_default();
-                let tail = |text: &str| {
-                    text.lines().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
-                };
-                panic!("{name}: {what}: {:#?}\n{}\n{}", self.report(name), tail(&log), tail(&postgres));
-            }
+        if let Ok(seen) = timeout(DEADLINE, seen).await {
+            seen.expect("the desk stays").clone().expect("it was wanted")
+        } else {
+            let log = fs::read_to_string(self.dir.path().join(format!("{name}.log"))).unwrap_or_default();
+            let postgres = fs::read_to_string(self.data_dir(name).join("postgres.log")).unwrap_or_default();
+            let tail = |text: &str| {
+                text.lines().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
+            };
+            panic!("{name}: {what}: {:#?}\n{}\n{}", self.report(name), tail(&log), tail(&postgres));
         }
     }
 

@@ -37,7 +37,9 @@ async fn a_standby_takes_over_and_the_old_primary_is_rewound() {
         group.until("a", "is reported down", |report| matches!(report.postgres, PostgresSeen::Down { .. })).await;
     let known = group.clock.now();
     assert!(matches!(report.postgres, PostgresSeen::Down { crashed: Some(_) }), "{report:?}");
-    ["b", "c"].iter().for_each(|name| group.order(name, 2, Order::Recruit));
+    for name in ["b", "c"] {
+        group.order(name, 2, Order::Recruit);
+    }
     let (b, c) = tokio::join!(group.recruited("b", 2), group.recruited("c", 2));
     let recruited = group.clock.now();
     assert_eq!(b.recruited.map(|it| it.position.timeline), Some(Timeline(2)), "{b:?}");
@@ -59,7 +61,7 @@ async fn a_standby_takes_over_and_the_old_primary_is_rewound() {
         acknowledged.since(recruited),
     );
     assert_eq!(served.timeline(), Some(Timeline(4)), "exactly the timeline that was ordered, skipping 3");
-    assert!(known.since(killed).duration() < Duration::from_millis(1_000), "a lost postmaster is reported at once");
+    assert!(known.since(killed).duration() < Duration::from_secs(1), "a lost postmaster is reported at once");
     group.sql(winner, "INSERT INTO t VALUES (2)").await.expect("acknowledged by the other");
 
     // The old primary has written what nobody has: it comes back fenced, and is rewound.
@@ -95,7 +97,9 @@ async fn a_divergent_primary_is_rewound_and_its_lost_rows_are_gone() {
 async fn a_live_primary_is_elected_again_without_a_restart() {
     let mut group = group(&["a", "b"]).await;
     let before = group.report("a").expect("it reports").postmaster_pid;
-    ["a", "b"].iter().for_each(|name| group.order(name, 2, Order::Recruit));
+    for name in ["a", "b"] {
+        group.order(name, 2, Order::Recruit);
+    }
     let report = group.recruited("a", 2).await;
     assert!(report.recruited.is_some_and(|it| it.live_primary), "{report:?}");
     group.recruited("b", 2).await;
@@ -111,7 +115,9 @@ async fn a_planned_stop_leaves_nothing_to_rewind() {
     let mut group = group(&["a", "b"]).await;
     group.order("a", 1, Order::StandDown);
     group.until("a", "stands down", |report| report.state == "fenced" && report.healthy).await;
-    ["a", "b"].iter().for_each(|name| group.order(name, 2, Order::Recruit));
+    for name in ["a", "b"] {
+        group.order(name, 2, Order::Recruit);
+    }
     let (a, b) = tokio::join!(group.recruited("a", 2), group.recruited("b", 2));
     let position = |report: &howdah::model::observed::Report| report.recruited.map(|it| it.position);
     assert_eq!(position(&a), position(&b), "every byte was handed over");

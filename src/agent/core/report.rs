@@ -64,7 +64,9 @@ pub fn differ(old: &Report, new: &Report) -> bool {
             PostgresSeen::Standby { position, replayed, .. } => (position.lsn, *replayed) = (Lsn(0), Lsn(0)),
             PostgresSeen::Primary { position, standbys, .. } => {
                 position.lsn = Lsn(0);
-                standbys.iter_mut().for_each(|standby| standby.flushed = Lsn(0));
+                for standby in standbys {
+                    standby.flushed = Lsn(0);
+                }
             }
             PostgresSeen::Down { .. } | PostgresSeen::Starting => {}
         }

@@ -32,10 +32,10 @@ const EXAMINE: Duration = Duration::from_millis(1_500);
 const POLL: Duration = Duration::from_millis(5);
 
 /// A checkpoint of a busy primary.
-const CHECKPOINT: Duration = Duration::from_secs(120);
+const CHECKPOINT: Duration = Duration::from_mins(2);
 
 /// A rewind copies what has changed: at most everything.
-const COPY: Duration = Duration::from_secs(24 * 3_600);
+const COPY: Duration = Duration::from_hours(24);
 
 /// A base backup's WAL sender must not be taken for this member's standby.
 const CLONE_NAME: &str = "howdah_clone";

@@ -26,7 +26,7 @@ const PROMOTE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(2);
 
 /// A statement that only reads or sets something small.
-pub(super) const SMALL: Duration = Duration::from_millis(2_000);
+pub(super) const SMALL: Duration = Duration::from_secs(2);
 
 impl Server {
     /// Ends the WAL receiver and makes certain that no other one starts: when this returns, nothing more

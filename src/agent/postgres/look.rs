@@ -20,7 +20,7 @@ use super::{Life, Server, Session, wal};
 
 /// Silence of a `PostgreSQL` after which it hangs. Longer than a busy machine makes anyone wait for a
 /// trivial statement, because a wrong verdict costs an election.
-const DEADLINE: Duration = Duration::from_millis(1_000);
+const DEADLINE: Duration = Duration::from_secs(1);
 
 /// A primary tries a write of its own this often: enough to notice a disk that no longer takes any.
 const TRIAL_WRITE_EVERY: Millis = Millis(1_000);

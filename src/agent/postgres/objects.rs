@@ -14,7 +14,7 @@ use crate::{
 use super::{ActionError, Server};
 
 /// `CREATE DATABASE` copies files, and waits for a checkpoint on a busy disk.
-const ENSURE: Duration = Duration::from_secs(120);
+const ENSURE: Duration = Duration::from_mins(2);
 
 /// The schema that `model::schema` makes.
 const SCHEMA: &str = "howdah";

@@ -46,7 +46,7 @@ const IMMEDIATE: Duration = Duration::from_secs(1);
 const KILLED: Duration = Duration::from_secs(5);
 
 /// initdb on a slow disk.
-const INITDB: Duration = Duration::from_secs(120);
+const INITDB: Duration = Duration::from_mins(2);
 
 /// The log is moved aside above this size: one old and one new are kept.
 const LOG_LIMIT: u64 = 64 * 1024 * 1024;
@@ -158,7 +158,9 @@ impl Server {
                 if orphans.is_empty() {
                     return;
                 }
-                orphans.into_iter().for_each(|pid| send(pid, Signal::KILL));
+                for pid in orphans {
+                    send(pid, Signal::KILL);
+                }
             }
         };
         timeout(KILLED, gone).await.map_err(|_| ActionError::Deadline {
@@ -169,7 +171,9 @@ impl Server {
 
     /// Tells the postmaster, and the processes given, that the settings have changed.
     pub(super) fn reload(&self, also: impl IntoIterator<Item = u32>) {
-        self.postmaster().into_iter().chain(also).for_each(|pid| send(pid, Signal::HUP));
+        for pid in self.postmaster().into_iter().chain(also) {
+            send(pid, Signal::HUP);
+        }
     }
 
     /// Moves a long log aside; `PostgreSQL` appends, so a cut file goes on from its beginning.

@@ -14,7 +14,7 @@ use super::{
 
 /// WAL senders read new settings within milliseconds; one whose standby is silent ends after
 /// `wal_sender_timeout` (5 s). A checkpoint that comes first may take longer.
-const APPLY: Duration = Duration::from_secs(60);
+const APPLY: Duration = Duration::from_mins(1);
 
 /// Between two looks at the WAL senders.
 const POLL: Duration = Duration::from_millis(5);

@@ -37,10 +37,10 @@ impl Session {
 }
 
 /// How long a connection to another member's `PostgreSQL` may take.
-const REMOTE: Duration = Duration::from_millis(1_000);
+const REMOTE: Duration = Duration::from_secs(1);
 
 /// How long one to our own may take; longer means that it hangs.
-const LOCAL: Duration = Duration::from_millis(1_000);
+const LOCAL: Duration = Duration::from_secs(1);
 
 impl Server {
     /// A connection to this `PostgreSQL`.
@@ -95,13 +95,12 @@ impl Server {
             *shared = Some(self.connect("postgres").await?);
         }
         let session = shared.as_ref().expect("opened above");
-        match timeout(limit, work(session.client())).await {
-            Ok(result) => result.map_err(ActionError::sql(what)),
-            Err(_) => {
-                // What was asked is still running there: this connection is of no more use.
-                *shared = None;
-                Err(ActionError::Deadline { what: what.to_owned(), after: limit })
-            }
+        if let Ok(result) = timeout(limit, work(session.client())).await {
+            result.map_err(ActionError::sql(what))
+        } else {
+            // What was asked is still running there: this connection is of no more use.
+            *shared = None;
+            Err(ActionError::Deadline { what: what.to_owned(), after: limit })
         }
     }
 }

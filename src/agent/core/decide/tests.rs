@@ -121,14 +121,13 @@ fn inputs(state: State) -> Inputs {
 fn carry_out(world: &mut Inputs, action: Action) {
     let settled = |world: &mut Inputs, upstream: Option<MemberId>| {
         let streaming = upstream.is_some();
-        world.postgres = Postgres::Standby(Standby { upstream, streaming, ..standby(None) });
+        world.postgres = Postgres::Standby(Standby { streaming, upstream, ..standby(None) });
     };
     match action {
         Action::Promise(epoch) => world.promise = epoch,
-        Action::MakeDataDirectory => world.data = Data::Ready { system_identifier: 1 },
         Action::StartFenced => world.postgres = Postgres::Starting,
         Action::StartFollowing(primary) | Action::Repoint(primary) => settled(world, Some(primary)),
-        Action::Finish => world.data = Data::Ready { system_identifier: 1 },
+        Action::MakeDataDirectory | Action::Finish => world.data = Data::Ready { system_identifier: 1 },
         Action::Cut(epoch) => {
             settled(world, None);
             world.cut = Some(epoch);
@@ -184,9 +183,8 @@ fn every_order_is_reached_from_every_state() {
                 Order::Found if state == State::Empty => State::Fenced,
                 // What holds data other than a founder's is not founded on, and nothing reigns without data.
                 Order::Found | Order::Recruit | Order::StandDown | Order::Reign { .. } if no_data => state,
-                Order::Found | Order::StandDown => State::Fenced,
                 Order::Recruit if state == State::Primary => State::Primary,
-                Order::Recruit => State::Fenced,
+                Order::Found | Order::StandDown | Order::Recruit => State::Fenced,
                 // A live primary of another timeline has to come back in recovery first.
                 Order::Reign { .. } => State::Primary,
                 Order::Follow { .. } => State::Standby,
