@@ -8,6 +8,7 @@
 
 pub mod catalog_load;
 pub mod core;
+pub mod execute;
 mod health;
 mod housekeeping;
 mod listener;
@@ -89,6 +90,7 @@ pub async fn start(
     let (catalog, load) = catalog_load::start(topology.clone(), config.secret.clone(), cancel.clone());
     tokio::spawn(load);
     tokio::spawn(resolver::run(topology.clone(), config.secret.clone(), Clock::start(), cancel.clone()));
+    tokio::spawn(prepare::run(topology.clone(), config.secret.clone(), cancel.clone()));
     let workers = config.workers.max(1);
     let (doors, jobs): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(listener::DOOR)).unzip();
     let shared = Arc::new(Shared {

@@ -5,6 +5,14 @@ CREATE SCHEMA IF NOT EXISTS howdah;
 GRANT USAGE ON SCHEMA howdah TO PUBLIC;
 COMMENT ON SCHEMA howdah IS 'being installed';
 
+-- A role of the same name would take this schema for its own ("$user" in search_path).
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'howdah') THEN
+        EXECUTE format('ALTER ROLE howdah IN DATABASE %I SET search_path = public', current_database());
+    END IF;
+END $$;
+
 -- One row for each reign of this group; the first transaction of a reign writes it.
 CREATE TABLE IF NOT EXISTS howdah.epoch (
     epoch bigint PRIMARY KEY,

@@ -138,3 +138,12 @@ BEGIN
     END IF;
     PERFORM howdah.changed();
 END $$;
+
+-- Removes the rows of a shell-to-be that other tables reference: their foreign keys are checked on the
+-- shards once they are distributed too.
+CREATE OR REPLACE FUNCTION howdah.empty_table(relation regclass) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog SET session_replication_role = replica AS $$
+BEGIN
+    PERFORM howdah.check_owner(relation);
+    EXECUTE format('DELETE FROM ONLY %s', relation);
+END $$;

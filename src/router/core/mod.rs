@@ -17,6 +17,7 @@ pub mod planner;
 pub mod protocol;
 mod query;
 pub mod request;
+pub mod role_password;
 pub mod settings;
 pub mod sql;
 pub mod transaction;

@@ -30,12 +30,18 @@ pub struct Client {
     /// Bytes to be written.
     pub output: BytesMut,
     bulk: bool,
+    written: u64,
 }
 
 impl Client {
     /// Of an accepted socket.
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, input: BytesMut::new(), output: BytesMut::new(), bulk: false }
+        Self { stream, input: BytesMut::new(), output: BytesMut::new(), bulk: false, written: 0 }
+    }
+
+    /// Bytes written so far.
+    pub fn written(&self) -> u64 {
+        self.written
     }
 
     /// Reads what is there.
@@ -69,7 +75,10 @@ impl Client {
         while !self.output.is_empty() {
             match Pin::new(&mut self.stream).poll_write(cx, &self.output) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Stop::Gone)),
-                Poll::Ready(Ok(count)) => self.output.advance(count),
+                Poll::Ready(Ok(count)) => {
+                    self.output.advance(count);
+                    self.written += count as u64;
+                }
                 Poll::Pending => return Poll::Pending,
             }
         }

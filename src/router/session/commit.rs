@@ -2,7 +2,10 @@
 //! transaction control and at the end of an implicit block.
 
 use super::{Fault, Session};
-use crate::router::core::error::UserError;
+use crate::router::{
+    core::error::UserError,
+    execute::commit::{self, CommitError},
+};
 
 impl Session {
     /// Ends an implicit block: commits, or rolls back if a statement failed.
@@ -24,7 +27,9 @@ impl Session {
         let joined = |participant: &&super::Participant| participant.joined;
         let writers = self.participants.iter().filter(joined).filter(|participant| participant.wrote).count();
         if writers > 1 {
-            return self.commit_writers().await;
+            self.commit_writers().await?;
+            self.follow_catalog().await;
+            return Ok(());
         }
         self.batch.commit_sent = writers > 0;
         // The one writer first: readers have nothing to lose.
@@ -50,6 +55,7 @@ impl Session {
             }
         }
         self.batch.commit_sent = false;
+        self.follow_catalog().await;
         Ok(())
     }
 
@@ -83,9 +89,23 @@ impl Session {
         Ok(())
     }
 
+    /// By two phases.
     async fn commit_writers(&mut self) -> Result<(), Fault> {
-        self.rollback_all().await?;
-        let what = "a transaction that writes on several groups";
-        Err(UserError::unsupported(what, "Use one transaction per group.").into())
+        let query = self.query_group()?;
+        match commit::commit(&mut self.participants, &query).await {
+            Ok(()) => Ok(()),
+            Err(CommitError::Refused(error)) => Err(Fault::Server(error)),
+            Err(CommitError::Failed(error)) => Err(Fault::Refused(error)),
+        }
+    }
+
+    /// After a commit that changed the catalog: the next statement is planned by the new one. Should the
+    /// query group not answer in time, the guard of the shells sees to it that nobody is misled.
+    async fn follow_catalog(&mut self) {
+        if std::mem::take(&mut self.catalog_touched)
+            && let Err(error) = self.worker.catalog.refresh().await
+        {
+            tracing::info!(%error, "planning goes on by the old catalog");
+        }
     }
 }

@@ -1,33 +1,97 @@
 //! Where plans that concern several groups leave the session for their executors.
 
-use super::{Fault, Portal, Session, Statement, shard::refusal};
-use crate::router::core::{
-    error::UserError,
-    plan::Plan,
-    protocol::{backend, frontend::Bind},
+use bytes::{BufMut as _, Bytes, BytesMut};
+
+use super::{Fault, Portal, Session, Statement};
+use crate::router::{
+    core::{
+        plan::Plan,
+        protocol::{
+            backend,
+            frame::put,
+            frontend::{self, Bind},
+            read::{BadBody, Reader},
+        },
+        request::Param,
+    },
+    execute::{self, Ask},
+    pool::server::{Lost, ServerError},
 };
 
 impl Session {
     /// Runs a plan that is neither local nor of one shard. Nothing is due on any connection. `bind`: in
     /// the extended protocol.
     pub(super) async fn run_distributed(&mut self, statement: &Statement, bind: Option<&Bind>) -> Result<(), Fault> {
-        match statement.plan() {
-            Some(Plan::Refuse(why)) => Err(refusal((**why).clone()).into()),
-            Some(Plan::ShowTier) => {
-                self.show_tier(bind.is_none());
-                Ok(())
-            }
-            _ => Err(UserError::unsupported("this statement", "Write it for one key at a time.").into()),
+        let Some(plan) = statement.plan() else { return Ok(()) };
+        if matches!(plan, Plan::ShowTier) {
+            self.show_tier(bind.is_none());
+            return Ok(());
+        }
+        self.tier = plan.tier();
+        self.catalog_touched |= matches!(plan, Plan::Function(_) | Plan::Ddl(_));
+        let ask = match bind {
+            Some(bind) => asked(bind, &statement.types)
+                .map_err(|error| Fault::Refused(crate::router::core::error::UserError::protocol(error)))?,
+            None => Ask { params: Vec::new(), formats: Vec::new(), describe: true },
+        };
+        let before = self.client.written() + self.client.output.len() as u64;
+        let done = execute::run(self, plan, &ask).await;
+        self.relay.answered |= self.client.written() + self.client.output.len() as u64 != before;
+        done.map_err(|error| error.judge(self))
+    }
+
+    /// Opens a block of the router's own, as [`Session::begin_implicit`], where groups have joined
+    /// without one: what they did so far becomes part of it.
+    pub fn open_block(&mut self) {
+        if self.block.is_some() {
+            return;
+        }
+        self.begin_implicit();
+        for participant in self.participants.iter_mut().filter(|participant| participant.joined) {
+            participant.server.prefix("BEGIN");
         }
     }
 
-    /// `Describe` of a portal whose plan an executor runs.
+    /// `Describe` of a portal whose plan an executor runs: the columns are those of the query group's
+    /// shells, in the formats that were bound.
     pub(super) async fn describe_distributed(&mut self, portal: &Portal) -> Result<(), Fault> {
         if matches!(portal.statement.plan(), Some(Plan::ShowTier)) {
             backend::text_columns(&mut self.client.output, &["howdah.tier"]);
             return Ok(());
         }
-        Err(UserError::unsupported("describing this statement", "Describe the statement instead of the portal.").into())
+        let query = self.query_group()?;
+        let at = self.join(&query).await?;
+        let server = &mut self.participants[at].server;
+        server.prepared.unnamed = None;
+        frontend::parse(&mut server.output, b"", &portal.statement.text.sql, &portal.statement.types);
+        frontend::describe(&mut server.output, b'S', b"");
+        frontend::sync(&mut server.output);
+        let (mut columns, mut refused) = (None, None);
+        loop {
+            let server = &mut self.participants[at].server;
+            match server.message().await {
+                Ok(frame) => match frame.tag {
+                    b'T' => columns = Some(frame.shared_body()),
+                    b'E' => refused = Some(ServerError(frame.shared_body())),
+                    b'Z' => break,
+                    _ => {}
+                },
+                Err(lost) => return Err(self.lost(at, &lost)),
+            }
+        }
+        if let Some(error) = refused {
+            return Err(Fault::Server(error));
+        }
+        let formats = portal.bind.result_formats().unwrap_or_default();
+        match columns {
+            Some(columns) => match with_formats(&columns, &formats) {
+                Ok(described) => self.client.output.extend_from_slice(&described),
+                Err(BadBody) => return Err(self.lost(at, &Lost::Protocol("a description that is none"))),
+            },
+            None => self.client.output.extend_from_slice(backend::NO_DATA),
+        }
+        self.relay.answered = true;
+        Ok(())
     }
 
     fn show_tier(&mut self, describe: bool) {
@@ -38,4 +102,42 @@ impl Session {
         backend::data_row(out, &[Some(self.tier.as_bytes())]);
         backend::command_complete(out, "SHOW");
     }
+}
+
+/// What a `Bind` asks for.
+fn asked(bind: &Bind, types: &[u32]) -> Result<Ask, BadBody> {
+    let param = |(at, (binary, value)): (usize, (bool, Option<&[u8]>))| Param {
+        type_oid: types.get(at).copied().unwrap_or(0),
+        binary,
+        value: value.map(Bytes::copy_from_slice),
+    };
+    Ok(Ask {
+        params: bind.parameters()?.into_iter().enumerate().map(param).collect(),
+        formats: bind.result_formats()?,
+        describe: false,
+    })
+}
+
+/// A `RowDescription` with other formats: none for all text, one for all columns, or one per column.
+fn with_formats(body: &[u8], formats: &[u16]) -> Result<BytesMut, BadBody> {
+    let mut reader = Reader(body);
+    let mut out = BytesMut::with_capacity(body.len() + 5);
+    let count = reader.int16()?;
+    let mut columns = Vec::with_capacity(usize::from(count));
+    for _ in 0..count {
+        let name = reader.text()?;
+        // Table, column, type, length, modifier; the format comes last.
+        columns.push((name, reader.bytes(16)?));
+        reader.bytes(2)?;
+    }
+    put(&mut out, b'T', |out| {
+        out.put_u16(count);
+        for (at, (name, rest)) in columns.iter().enumerate() {
+            out.extend_from_slice(name);
+            out.put_u8(0);
+            out.extend_from_slice(rest);
+            out.put_u16(if formats.len() == 1 { formats[0] } else { formats.get(at).copied().unwrap_or(0) });
+        }
+    });
+    Ok(out)
 }

@@ -143,6 +143,8 @@ pub struct Session {
     handle: Rc<Handle>,
     /// How the last statement ran, for `SHOW howdah.tier`.
     pub tier: &'static str,
+    /// The transaction changes the catalog: plans after it need the new one.
+    catalog_touched: bool,
 }
 
 impl Session {

@@ -168,6 +168,7 @@ impl Parts {
             cached_pools: Vec::new(),
             handle: self.handle,
             tier: "local",
+            catalog_touched: false,
         }
     }
 }

@@ -48,14 +48,6 @@ pub fn check_distribute<'a>(facts: &'a Facts, column: &str) -> Result<Spread<'a>
             return Err(lacks_key(facts, column));
         }
     }
-    if let Some(other) = facts.referenced_by.first() {
-        let message = format!(
-            "cannot distribute \"{name}\": foreign key \"{}\" of \"{}\" references it",
-            other.name, other.table
-        );
-        let hint = "Drop the foreign key, distribute both tables, then add it again.";
-        return Err(refusal("0A000", message, None, Some(hint)));
-    }
     Ok(Spread { key, key_type })
 }
 

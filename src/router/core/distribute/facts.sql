@@ -102,4 +102,4 @@ SELECT json_build_object(
 )
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE c.oid = to_regclass($TABLE)
+ WHERE c.oid = $TABLE::oid

@@ -1,0 +1,92 @@
+//! DDL on distributed and reference tables, and what is propagated: the same text on the query group and
+//! on every shard, in one transaction. The query group comes first: its locks, and the catalog's version
+//! row, put everybody in one order. Called by [`super::run`].
+
+use super::{ask, error::ExecError, reference::ready_shards};
+use crate::{
+    host::{entropy, secret::Secret},
+    model::ids::GroupId,
+    router::{
+        core::{
+            catalog::{Catalog, TableKind, TableName},
+            plan::{Ddl, DdlKind},
+            protocol::backend,
+            role_password,
+            settings::literal,
+        },
+        session::Session,
+    },
+};
+
+/// Runs it.
+pub async fn run(session: &mut Session, plan: &Ddl, catalog: &Catalog) -> Result<(), ExecError> {
+    session.open_block();
+    let query = session.query_group()?;
+    super::join_all(session, std::slice::from_ref(&query), true).await?;
+    let text = same_verifier(&plan.text);
+    let distributed = |name: &&TableName| is_distributed(catalog, name);
+    let shells_only = !plan.tables.is_empty() && plan.tables.iter().all(|name| distributed(&name));
+    let forget = |name: &TableName| format!("SELECT howdah.forget_table({}::regclass);\n", literal(&name.to_string()));
+    let mut on_query = match plan.kind {
+        DdlKind::DropTables => plan.tables.iter().map(forget).collect(),
+        DdlKind::Truncate | DdlKind::Everywhere | DdlKind::Propagate => String::new(),
+    };
+    // The shells are empty, and guarded against anything that would look for rows.
+    let about_rows = plan.kind == DdlKind::Truncate || is_analyze(&text);
+    if !(about_rows && shells_only) {
+        on_query += &text;
+    }
+    let mut tag = String::new();
+    if !on_query.is_empty() {
+        tag = query_sql(session, &query, &on_query, catalog).await?.tag;
+    }
+    if !about_rows {
+        query_sql(session, &query, "SELECT howdah.changed()", catalog).await?;
+    }
+    let shards = ready_shards(session, catalog).await?;
+    super::join_all(session, &shards, true).await?;
+    let align = |name: &TableName| format!(";\nSELECT howdah.align_leaves({}::regclass)", literal(&name.to_string()));
+    let mut on_shards = text;
+    if plan.kind == DdlKind::Everywhere && !about_rows {
+        on_shards.extend(plan.tables.iter().filter(distributed).map(align));
+    }
+    let scripts = shards.into_iter().map(|shard| (shard, on_shards.clone())).collect();
+    super::each(session, scripts, catalog).await?;
+    if tag.is_empty() {
+        tag = if plan.kind == DdlKind::Truncate { "TRUNCATE TABLE".to_owned() } else { "ANALYZE".to_owned() };
+    }
+    backend::command_complete(&mut session.client.output, &tag);
+    Ok(())
+}
+
+async fn query_sql(
+    session: &mut Session,
+    query: &GroupId,
+    sql: &str,
+    catalog: &Catalog,
+) -> Result<ask::Answer, ExecError> {
+    let server = super::server(&mut session.participants, query);
+    ask::one(server, sql).await.map_err(|error| ExecError::call(query, error, catalog))
+}
+
+fn is_distributed(catalog: &Catalog, name: &TableName) -> bool {
+    catalog.get(name).is_some_and(|table| matches!(table.kind, TableKind::Distributed(_)))
+}
+
+fn is_analyze(text: &str) -> bool {
+    let word = text.trim_start().split(|c: char| !c.is_alphabetic()).next().unwrap_or_default();
+    word.eq_ignore_ascii_case("analyze") || word.eq_ignore_ascii_case("analyse")
+}
+
+/// With a verifier of ours in place of a plain password: every group must keep the same.
+fn same_verifier(text: &str) -> String {
+    match role_password::find(text) {
+        // Passwords that are not ASCII would need SASLprep: PostgreSQL does that, each in its own way.
+        Some(password) if password.text.is_ascii() && !password.text.is_empty() => {
+            let salt = Secret::new(entropy::hex::<16>());
+            let verifier = salt.verifier("role", &Secret::new(password.text.clone()));
+            role_password::replace(text, &password, &verifier)
+        }
+        _ => text.to_owned(),
+    }
+}

@@ -1,0 +1,165 @@
+//! Running plans that concern shards: scattering, merging, splitting, and Howdah's own DDL, all on the
+//! session's own server connections. Called by the session.
+
+pub mod ask;
+mod bucket;
+mod colocation;
+pub mod commit;
+mod copy_in;
+mod copy_out;
+mod ddl;
+mod distribute;
+mod error;
+mod explain;
+mod fan;
+mod merge;
+mod move_rows;
+mod reference;
+mod scatter;
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+
+pub use self::error::ExecError;
+use super::{
+    core::{
+        catalog::Catalog,
+        error::UserError,
+        plan::{Command, Plan},
+        protocol::{backend, startup},
+        request::Param,
+    },
+    pool::server::{Link, Server},
+    session::{Participant, Session},
+};
+use crate::model::ids::{ColocationId, GroupId};
+
+/// Longest wait for a colocation group that the catalog names and the topology does not yet: the
+/// topology comes at once and is only late while coordinators change their leader.
+const PLACEMENT_WAIT: Duration = Duration::from_secs(10);
+
+/// What the client asked for beside the statement.
+#[derive(Debug, Clone, Default)]
+pub struct Ask {
+    /// Parameters, with their types as described by the query group.
+    pub params: Vec<Param>,
+    /// Formats of the result's columns, as in `Bind`.
+    pub formats: Vec<u16>,
+    /// Answer `RowDescription` too, as the simple protocol does.
+    pub describe: bool,
+}
+
+/// Runs a plan that is neither local nor of one shard. Rows and `CommandComplete` go to the client's
+/// output.
+pub async fn run(session: &mut Session, plan: &Plan, ask: &Ask) -> Result<(), ExecError> {
+    let catalog = session.worker.catalog.current().catalog;
+    match plan {
+        Plan::Scatter(plan) => scatter::scatter(session, plan, ask, &catalog).await,
+        Plan::InsertRows(plan) => scatter::insert_rows(session, plan, ask, &catalog).await,
+        Plan::ReferenceWrite(plan) => reference::write(session, plan, ask, &catalog).await,
+        Plan::CopyIn(plan) => copy_in::run(session, plan, &catalog).await,
+        Plan::CopyOut(plan) => copy_out::run(session, plan, ask, &catalog).await,
+        Plan::Function(function) => distribute::run(session, function, ask.describe, &catalog).await,
+        Plan::Ddl(plan) => ddl::run(session, plan, &catalog).await,
+        Plan::Explain(plan) => explain::run(session, plan, ask, &catalog).await,
+        Plan::Refuse(refusal) => Err(ExecError::from((**refusal).clone())),
+        other => {
+            let what = format!("running a plan of tier \"{}\" here", other.tier());
+            Err(ExecError::User(UserError::unsupported(what, "Use another statement.")))
+        }
+    }
+}
+
+/// Which shard holds bucket `i`.
+async fn placement(session: &Session, colocation: ColocationId) -> Result<Vec<GroupId>, ExecError> {
+    let pools = &session.worker.pools;
+    let known = || pools.topology().colocations.get(&colocation).map(|colocation| colocation.buckets.clone());
+    let wait = async {
+        loop {
+            let changed = pools.changed();
+            if let Some(placement) = known() {
+                return placement;
+            }
+            changed.await;
+        }
+    };
+    tokio::time::timeout(PLACEMENT_WAIT, wait).await.map_err(|_| {
+        let message = format!("the placement of colocation group {colocation} is not known");
+        ExecError::User(
+            UserError::error("57P03", message).hint("Run `howdah status`; the coordinators may have no leader."),
+        )
+    })
+}
+
+/// Each group once, in order of name.
+fn distinct(groups: &[GroupId]) -> Vec<GroupId> {
+    let mut distinct = groups.to_vec();
+    distinct.sort_unstable();
+    distinct.dedup();
+    distinct
+}
+
+/// Makes groups take part, in order of name so that no two sessions wait for each other's connections
+/// in a circle.
+async fn join_all(session: &mut Session, groups: &[GroupId], write: bool) -> Result<(), ExecError> {
+    for group in groups {
+        let at = session.join(group).await?;
+        session.participants[at].wrote |= write;
+    }
+    Ok(())
+}
+
+/// Runs scripts on joined groups, side by side; the first refusal is the answer.
+async fn each(session: &mut Session, scripts: Vec<(GroupId, String)>, catalog: &Catalog) -> Result<(), ExecError> {
+    let (mut names, mut asked) = (Vec::new(), Vec::new());
+    for participant in &mut session.participants {
+        if let Some((group, sql)) = scripts.iter().find(|(group, _)| group == participant.group()) {
+            names.push(group.clone());
+            asked.push((&mut participant.server, sql.clone()));
+        }
+    }
+    let mut failed = None;
+    for (group, answer) in names.iter().zip(ask::all(asked).await) {
+        if let Err(error) = answer {
+            failed = Some(failed.unwrap_or_else(|| ExecError::call(group, error, catalog)));
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// Appends `CommandComplete`.
+fn complete(session: &mut Session, command: Command, count: u64) {
+    let tag = match command {
+        Command::Select => format!("SELECT {count}"),
+        Command::Insert => format!("INSERT 0 {count}"),
+        Command::Update => format!("UPDATE {count}"),
+        Command::Delete => format!("DELETE {count}"),
+    };
+    backend::command_complete(&mut session.client.output, &tag);
+}
+
+/// Asks the member to cancel what the connection is doing. There is no answer by design (manual,
+/// "Canceling Requests in Progress"); a request that fails leaves the statement to its end.
+pub async fn cancel(link: &Link) {
+    let mut packet = BytesMut::new();
+    startup::cancel(&mut packet, link.pid, link.secret);
+    let send = async {
+        let mut stream = TcpStream::connect((link.host.as_str(), link.port)).await?;
+        stream.write_all(&packet).await
+    };
+    match tokio::time::timeout(CANCEL_TIMEOUT, send).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a cancel request was not sent"),
+        Err(_) => tracing::debug!("a cancel request was not sent in time"),
+    }
+}
+
+/// Longest wait for a member to take a cancel request: one that does not is about to lose its office.
+const CANCEL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
+
+fn server<'a>(servers: &'a mut [Participant], group: &GroupId) -> &'a mut Server {
+    let found = servers.iter_mut().find(|participant| participant.group() == group);
+    &mut found.expect("executors join what they use").server
+}
