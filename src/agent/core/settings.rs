@@ -63,6 +63,8 @@ wal_receiver_status_interval = '1s'
 wal_receiver_timeout = '5s'
 wal_sender_timeout = '5s'
 recovery_target_timeline = 'latest'
+# One call before recovery instead of an fsync of each of a thousand files.
+recovery_init_sync_method = 'syncfs'
 # The agent decides what follows a crash.
 restart_after_crash = off
 tcp_keepalives_idle = 5

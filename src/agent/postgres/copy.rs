@@ -87,7 +87,9 @@ impl Server {
             _ => {}
         }
         let mut command = self.account.command(&self.program("pg_rewind"));
-        command.arg("--target-pgdata").arg(&data).arg("--source-server");
+        // What comes out is in recovery, so the server syncs all of it at its start, before the mark is taken
+        // away; here it would only be done file by file.
+        command.arg("--no-sync").arg("--target-pgdata").arg(&data).arg("--source-server");
         command.arg(conninfo(primary, AGENT_ROLE, "howdah_rewind") + " dbname=postgres");
         command.env("PGPASSWORD", self.secret.password(AGENT_ROLE).reveal());
         self.run("pg_rewind", &mut command, COPY).await
@@ -98,8 +100,9 @@ impl Server {
         let fresh = self.layout.fresh();
         remove(&fresh).await?;
         process::make_dir(self, &fresh)?;
+        // Synced by the server at its start, as after a rewind, before what it replaces is dropped.
         let mut command = self.account.command(&self.program("pg_basebackup"));
-        command.arg("-D").arg(&fresh).args(["-X", "stream", "-c", "fast", "-P", "--no-manifest", "-d"]);
+        command.arg("-D").arg(&fresh).args(["-X", "stream", "-c", "fast", "-P", "--no-manifest", "--no-sync", "-d"]);
         command.arg(conninfo(primary, REPLICATION_ROLE, CLONE_NAME));
         command.env("PGPASSWORD", self.secret.password(REPLICATION_ROLE).reveal()).env("LC_ALL", "C");
         command.current_dir("/").kill_on_drop(true).stdout(Stdio::null()).stderr(Stdio::piped());
