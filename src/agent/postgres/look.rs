@@ -251,6 +251,9 @@ impl Observer {
         if now.since(self.tried_write) >= TRIAL_WRITE_EVERY {
             let tried = timeout(DEADLINE, client.simple_query(TRIAL_WRITE)).await.map_err(|_| Blind::Silent)?;
             self.trouble = tried.err().map(|error| super::session::explain(&error));
+            if !self.server.takes_connections().await {
+                return Err(Blind::Silent);
+            }
             self.tried_write = now;
         }
         if let Some(database) = catalog.filter(|_| now.since(self.listed) >= TABLES_EVERY) {

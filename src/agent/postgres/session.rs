@@ -10,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Socket, tls::NoTlsStream};
 
 use crate::{agent::core::settings::AGENT_ROLE, model::group::Container};
@@ -74,6 +78,17 @@ impl Server {
         let wait_cancelled = Arc::new(AtomicBool::new(false));
         tokio::spawn(drive(connection, wait_cancelled.clone()));
         Ok(Session { client, wait_cancelled })
+    }
+
+    /// True if the postmaster still takes connections: it forks a process that answers an `SSLRequest`
+    /// with one byte (manual, "Message Flow"). Sessions that are open would not notice that it hangs.
+    pub(super) async fn takes_connections(&self) -> bool {
+        let asked = async {
+            let mut stream = TcpStream::connect((self.own_host(), self.port)).await?;
+            stream.write_all(&[0, 0, 0, 8, 0x04, 0xD2, 0x16, 0x2F]).await?;
+            stream.read_u8().await
+        };
+        matches!(timeout(LOCAL, asked).await, Ok(Ok(_)))
     }
 
     /// Opens the shared connection before it is needed; where that fails, it is opened then.
