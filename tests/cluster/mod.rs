@@ -8,7 +8,7 @@ mod drivers;
 mod faults;
 mod growth;
 mod ledger;
-mod plain;
+pub mod plain;
 mod processes;
 mod running;
 mod start;

@@ -49,29 +49,29 @@ pub enum KeyType {
     Uuid,
 }
 
-/// Type, OID, SQL name, hash function.
-const TYPES: [(KeyType, u32, &str, &str); 21] = [
-    (KeyType::Bool, 16, "boolean", "hashcharextended"),
-    (KeyType::Bytea, 17, "bytea", "hashvarlenaextended"),
-    (KeyType::Char, 18, "\"char\"", "hashcharextended"),
-    (KeyType::Name, 19, "name", "hashnameextended"),
-    (KeyType::Int8, 20, "bigint", "hashint8extended"),
-    (KeyType::Int2, 21, "smallint", "hashint2extended"),
-    (KeyType::Int4, 23, "integer", "hashint4extended"),
-    (KeyType::Text, 25, "text", "hashtextextended"),
-    (KeyType::Oid, 26, "oid", "hashoidextended"),
-    (KeyType::Float4, 700, "real", "hashfloat4extended"),
-    (KeyType::Float8, 701, "double precision", "hashfloat8extended"),
-    (KeyType::Inet, 869, "inet", "hashinetextended"),
-    (KeyType::Bpchar, 1042, "character", "hashbpcharextended"),
-    (KeyType::Varchar, 1043, "character varying", "hashtextextended"),
-    (KeyType::Date, 1082, "date", "hashint4extended"),
-    (KeyType::Time, 1083, "time without time zone", "time_hash_extended"),
-    (KeyType::Timestamp, 1114, "timestamp without time zone", "timestamp_hash_extended"),
-    (KeyType::Timestamptz, 1184, "timestamp with time zone", "timestamp_hash_extended"),
-    (KeyType::Interval, 1186, "interval", "interval_hash_extended"),
-    (KeyType::Numeric, 1700, "numeric", "hash_numeric_extended"),
-    (KeyType::Uuid, 2950, "uuid", "uuid_hash_extended"),
+/// Type, OID, SQL name.
+const TYPES: [(KeyType, u32, &str); 21] = [
+    (KeyType::Bool, 16, "boolean"),
+    (KeyType::Bytea, 17, "bytea"),
+    (KeyType::Char, 18, "\"char\""),
+    (KeyType::Name, 19, "name"),
+    (KeyType::Int8, 20, "bigint"),
+    (KeyType::Int2, 21, "smallint"),
+    (KeyType::Int4, 23, "integer"),
+    (KeyType::Text, 25, "text"),
+    (KeyType::Oid, 26, "oid"),
+    (KeyType::Float4, 700, "real"),
+    (KeyType::Float8, 701, "double precision"),
+    (KeyType::Inet, 869, "inet"),
+    (KeyType::Bpchar, 1042, "character"),
+    (KeyType::Varchar, 1043, "character varying"),
+    (KeyType::Date, 1082, "date"),
+    (KeyType::Time, 1083, "time without time zone"),
+    (KeyType::Timestamp, 1114, "timestamp without time zone"),
+    (KeyType::Timestamptz, 1184, "timestamp with time zone"),
+    (KeyType::Interval, 1186, "interval"),
+    (KeyType::Numeric, 1700, "numeric"),
+    (KeyType::Uuid, 2950, "uuid"),
 ];
 
 impl KeyType {
@@ -80,7 +80,7 @@ impl KeyType {
         TYPES.iter().find(|row| row.1 == oid).map(|row| row.0)
     }
 
-    fn row(self) -> &'static (Self, u32, &'static str, &'static str) {
+    fn row(self) -> &'static (Self, u32, &'static str) {
         TYPES.iter().find(|row| row.0 == self).expect("every type has its row")
     }
 
@@ -115,17 +115,11 @@ impl KeyType {
     /// be *stored* (`numeric(10,2)` rounds), else `None`. Run it in the client's own session: `TimeZone`
     /// and `DateStyle` count.
     pub fn ask_sql(self, typmod_type: Option<&str>) -> String {
-        let (_, _, name, function) = self.row();
-        // bool has no cast to "char"; its hash takes the byte.
-        let argument = match self {
-            Self::Bool => "(case when $1::boolean then 1 else 0 end)::\"char\"".to_owned(),
-            Self::Varchar => format!("$1::{name}::text"),
-            _ => match typmod_type {
-                Some(declared) => format!("$1::{name}::{declared}"),
-                None => format!("$1::{name}"),
-            },
-        };
-        format!("SELECT pg_catalog.{function}({argument}, {}::bigint)", SEED.cast_signed())
+        let declared = typmod_type.map(|declared| format!("::{declared}")).unwrap_or_default();
+        // The hash of a row of one column is the column's: unlike hashvarlenaextended and its like, this
+        // takes every type.
+        let value = format!("$1::{}{declared}", self.name());
+        format!("SELECT pg_catalog.hash_record_extended(ROW({value}), {}::bigint)", SEED.cast_signed())
     }
 
     /// `hash<type>extended(value, SEED)`.

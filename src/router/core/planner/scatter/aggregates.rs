@@ -196,19 +196,7 @@ impl<'a> Split<'_, 'a> {
                 ])
             }
             "min" | "max" => {
-                let collate = match call.args().first()? {
-                    Node::ColumnRef(reference) => {
-                        let term = self.subject.built.column_at(self.subject.level, reference);
-                        let collation = term.and_then(|term| self.subject.built.collation(term));
-                        match collation {
-                            Some(name) => name.map(|name| format!(" COLLATE {name}")).unwrap_or_default(),
-                            None if self.subject.has_collations() => return None,
-                            None => String::new(),
-                        }
-                    }
-                    _ if self.subject.has_collations() => return None,
-                    _ => String::new(),
-                };
+                let collate = self.subject.collate(call.args().first()?).ok()?;
                 let number = self.partial(whole);
                 Some(text(format!("{name}(p{number}{collate})")))
             }

@@ -7,7 +7,7 @@ use crate::router::core::{
     lexer,
     plan::{Merge, Piece, Template},
     query::{Term, expression_name},
-    sql::{self, ConstValue, LimitOption, Node, SortByDir, SortByNulls, nodes},
+    sql::{self, ConstValue, LimitOption, Node, Recurse, SortByDir, SortByNulls, nodes, walk_manual},
 };
 use pg_raw_parse::make;
 
@@ -207,20 +207,48 @@ impl<'a> Subject<'_, 'a> {
     }
 
     /// `COLLATE …` that a column of the partial rows needs to compare as the expression does.
-    pub fn collate(self, node: Node<'a>) -> Result<String, Refused> {
+    pub fn collate(self, node: Node<'_>) -> Result<String, Refused> {
         if let Node::ColumnRef(reference) = node
             && let Some(term) = self.built.column_at(self.level, reference)
             && let Some(collation) = self.built.collation(term)
         {
             return Ok(collation.map(|name| format!(" COLLATE {name}")).unwrap_or_default());
         }
-        if self.has_collations() { Err(collations()) } else { Ok(String::new()) }
+        if self.is_default_collated(node) { Ok(String::new()) } else { Err(collations()) }
+    }
+
+    /// Nothing in the expression has a collation other than the database's.
+    fn is_default_collated(self, node: Node<'_>) -> bool {
+        if !self.has_collations() {
+            return true;
+        }
+        let is_plain = |node: Node<'_>| match node {
+            Node::ColumnRef(reference) => {
+                let term = self.built.column_at(self.level, reference);
+                term.and_then(|term| self.built.collation(term)) == Some(None)
+            }
+            Node::SubLink(_) => false,
+            _ => true,
+        };
+        let mut plain = is_plain(node);
+        walk_manual::<()>(node, |node| {
+            plain &= is_plain(node);
+            Recurse::yes()
+        });
+        plain
     }
 
     /// As [`Self::collate`], for an output.
     pub fn collate_output(self, place: usize) -> Result<String, Refused> {
         if !self.has_collations() {
             return Ok(String::new());
+        }
+        // Outputs are targets one to one only where no star stands among them.
+        let targets = self.select.target_list();
+        if targets.len() == self.level.outputs.len()
+            && let Some(target) = targets.get(place)
+        {
+            return self.collate(target.val());
         }
         let term: Option<Term<'a>> = self.level.outputs.get(place).and_then(|output| output.term);
         let collation = term.and_then(|term| self.built.collation(term)).ok_or_else(collations)?;
