@@ -111,11 +111,11 @@ fn plan_query<'a>(input: &Input<'a>, statement: &Statement<'a>, node: Node<'a>) 
         Node::InsertStmt(insert) => insert::plan(input, statement, insert, builder, &survey),
         Node::UpdateStmt(update) => {
             let level = builder.update(update)?;
-            write::plan(input, statement, Command::Update, builder, level, &survey)
+            write::plan(input, statement, Command::Update, &builder, &level, &survey)
         }
         Node::DeleteStmt(delete) => {
             let level = builder.delete(delete)?;
-            write::plan(input, statement, Command::Delete, builder, level, &survey)
+            write::plan(input, statement, Command::Delete, &builder, &level, &survey)
         }
         _ => Err(Refusal::unsupported(
             "MERGE is not supported on distributed or reference tables",

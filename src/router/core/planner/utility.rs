@@ -184,7 +184,7 @@ fn prepare_plan<'a>(
     }
     let start = lexer::skip_space(text, lexer::token_end(text, at));
     let types: Vec<Option<String>> = prepare.argtypes().iter().map(super::expression::type_sql).collect();
-    let oids: Vec<u32> = types.iter().map(|name| name.as_deref().and_then(type_oid).unwrap_or(0)).collect();
+    let oids: Vec<u32> = types.iter().map(|name| name.as_deref().map_or(0, type_oid)).collect();
     let input = Input { param_types: &oids, ..*input };
     Ok(match plan_node(&input, &inner(statement, start, prepare.query()), prepare.query())? {
         Plan::Local(_) => local(Effect::Prepare(name)),
@@ -199,8 +199,8 @@ fn prepare_plan<'a>(
 }
 
 /// The OID of a plain key type by its SQL name.
-fn type_oid(name: &str) -> Option<u32> {
-    let oid = match name {
+fn type_oid(name: &str) -> u32 {
+    match name {
         "int" | "integer" | "int4" | "pg_catalog.int4" => KeyType::Int4.oid(),
         "bigint" | "int8" | "pg_catalog.int8" => KeyType::Int8.oid(),
         "smallint" | "int2" | "pg_catalog.int2" => KeyType::Int2.oid(),
@@ -212,8 +212,7 @@ fn type_oid(name: &str) -> Option<u32> {
         "numeric" | "pg_catalog.numeric" => KeyType::Numeric.oid(),
         // Known to be something else: no key compares with it as it is.
         _ => u32::MAX,
-    };
-    Some(oid)
+    }
 }
 
 fn cursor<'a>(

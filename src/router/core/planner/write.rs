@@ -13,15 +13,15 @@ pub fn plan<'a>(
     input: &Input<'a>,
     statement: &Statement<'a>,
     command: Command,
-    built: Builder<'a>,
-    level: Level<'a>,
+    built: &Builder<'a>,
+    level: &Level<'a>,
     survey: &Survey,
 ) -> Result<Plan, Refused> {
     let kind = match level.from.first() {
         Some(crate::router::core::query::From::Occ(occ)) => built.occs[*occ].kind,
         _ => OccKind::Opaque,
     };
-    let distributed = route::has_distributed(&built);
+    let distributed = route::has_distributed(built);
     match kind {
         OccKind::Reference(_) if distributed => {
             return Err(Refusal::unsupported(
@@ -30,9 +30,9 @@ pub fn plan<'a>(
             )
             .into());
         }
-        OccKind::Reference(_) => return reference(statement, command, &built),
-        OccKind::Distributed(_) => route::refuse_local(&built)?,
-        _ if distributed => route::refuse_local(&built)?,
+        OccKind::Reference(_) => return reference(statement, command, built),
+        OccKind::Distributed(_) => route::refuse_local(built)?,
+        _ if distributed => route::refuse_local(built)?,
         _ => return Ok(Plan::Local(survey.local(statement.node))),
     }
     let OccKind::Distributed(table) = kind else {
@@ -42,18 +42,18 @@ pub fn plan<'a>(
         )
         .into());
     };
-    if let Some(bound) = bind::bind(input, &built, &[], &[&level], None) {
+    if let Some(bound) = bind::bind(input, built, &[], &[level], None) {
         return Ok(Plan::OneShard(OneShard {
             colocation: bound.colocation,
             bucket_count: bound.bucket_count,
             key: bound.key,
-            text: route::one_bucket(statement, &built, table.statement_triggers),
+            text: route::one_bucket(statement, built, table.statement_triggers),
             command,
             is_write: true,
             null_key: NullKey::AnyBucket,
         }));
     }
-    everywhere(statement, command, &built, &level)
+    everywhere(statement, command, built, level)
 }
 
 fn everywhere<'a>(

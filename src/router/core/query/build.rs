@@ -288,7 +288,7 @@ impl<'a> Builder<'a> {
         returning: Option<&'a nodes::ReturningClause>,
         level: &mut Level<'a>,
     ) -> Result<(), Refused> {
-        for expression in returning.map(|clause| clause.exprs()).into_iter().flatten() {
+        for expression in returning.map(nodes::ReturningClause::exprs).into_iter().flatten() {
             self.visit(expression, level)?;
             if let Node::ResTarget(target) = expression {
                 self.output(target, level);
@@ -299,13 +299,13 @@ impl<'a> Builder<'a> {
 
     fn from(&mut self, list: &'a NodeList, level: &mut Level<'a>) -> Result<(), Refused> {
         for item in list {
-            let item = self.from_item(item, level)?;
+            let item = self.item(item, level)?;
             level.from.push(item);
         }
         Ok(())
     }
 
-    fn from_item(&mut self, item: Node<'a>, level: &mut Level<'a>) -> Result<From<'a>, Refused> {
+    fn item(&mut self, item: Node<'a>, level: &mut Level<'a>) -> Result<From<'a>, Refused> {
         match item {
             Node::RangeVar(var) => self.range_var(var).map(From::Occ),
             Node::JoinExpr(join) => self.join(join, level),
@@ -321,7 +321,7 @@ impl<'a> Builder<'a> {
                 Ok(From::Occ(self.opaque(table.alias())))
             }
             Node::RangeTableSample(sample) => {
-                let inner = self.from_item(sample.relation(), level)?;
+                let inner = self.item(sample.relation(), level)?;
                 match &inner {
                     From::Occ(occ) if matches!(self.occs[*occ].kind, OccKind::Opaque) => Ok(inner),
                     _ => Err(Refusal::unsupported(
@@ -363,9 +363,9 @@ impl<'a> Builder<'a> {
             _ => return Err(not_understood("this kind of join")),
         };
         let begin = self.visible();
-        let left = Box::new(self.from_item(join.larg(), level)?);
+        let left = Box::new(self.item(join.larg(), level)?);
         let middle = self.visible();
-        let right = Box::new(self.from_item(join.rarg(), level)?);
+        let right = Box::new(self.item(join.rarg(), level)?);
         let mut on = Level::default();
         let names: Vec<&'a str> = join.using_clause().iter().filter_map(nodes::String::sval).collect();
         let natural = if join.is_natural { self.common_names(begin, middle)? } else { names };

@@ -84,12 +84,14 @@ impl<'a> Builder<'a> {
         self.resolve_in(std::slice::from_ref(&level.scope), reference).map(|(_, term)| term)
     }
 
-    /// The collation of a column that is not its type's default; `None` inside: not known.
-    pub fn collation(&self, term: Term<'a>) -> Option<Option<&'a str>> {
-        let Term::Column(occ, place) = term else { return Some(None) };
+    /// The ` COLLATE …` that a table's column carries, empty where it is its type's default; `None`: not
+    /// known (a subquery's column).
+    pub fn collation(&self, term: Term<'a>) -> Option<String> {
+        let Term::Column(occ, place) = term else { return Some(String::new()) };
         match self.occs[occ].kind {
             OccKind::Distributed(table) | OccKind::Reference(table) => {
-                Some(table.columns.get(place)?.collation.as_deref())
+                let collation = table.columns.get(place)?.collation.as_ref();
+                Some(collation.map(|name| format!(" COLLATE {name}")).unwrap_or_default())
             }
             _ => None,
         }

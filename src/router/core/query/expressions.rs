@@ -241,7 +241,7 @@ impl<'a> Builder<'a> {
 }
 
 /// An expression as a constant; `None`: it is not one, or NULL.
-pub fn constant<'a>(node: Node<'a>) -> Option<Const<'a>> {
+pub fn constant(node: Node<'_>) -> Option<Const<'_>> {
     match node {
         Node::A_Const(value) if !value.isnull => Some(match value.val()? {
             ConstValue::Integer(number) => Const::Integer(i64::from(number), None),

@@ -2,6 +2,8 @@
 //! stands between a table's rows and the result. Built from the tree by `build`, judged by
 //! `super::prove`.
 
+#![allow(clippy::unnecessary_box_returns, reason = "a refusal travels boxed: it is rare and wide")]
+
 mod build;
 mod columns;
 mod expressions;
@@ -103,6 +105,7 @@ pub enum Query<'a> {
 
 /// One SELECT, or the FROM and WHERE of an UPDATE or DELETE.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "clauses that are there or not, independently")]
 pub struct Level<'a> {
     /// What its column names can mean.
     pub scope: Scope,

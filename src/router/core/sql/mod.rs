@@ -91,7 +91,7 @@ pub fn location(at: i32) -> Option<usize> {
 }
 
 /// The parts of a dotted name; `None` if a part is not a name (`*`, a subscript).
-pub fn names<'a>(list: &'a NodeList) -> Option<Vec<&'a str>> {
+pub fn names(list: &NodeList) -> Option<Vec<&str>> {
     list.iter().map(Node::as_str).collect()
 }
 

@@ -142,18 +142,14 @@ impl<'a> Split<'_, 'a> {
         let found = self.groups.iter().position(|(text, group, _)| {
             (term.is_some() && *group == term) || sql.as_ref().is_some_and(|sql| sql == text)
         });
-        match found {
-            Some(at) => {
-                let collate = &self.groups[at].2;
-                let column = format!("p{}", at + 1);
-                let pieces = if collate.is_empty() { column } else { format!("({column}{collate})") };
-                Some(self.finals.name(vec![Piece::Text(pieces)]))
-            }
-            None => {
-                self.stuck |= matches!(node, Node::ColumnRef(_));
-                None
-            }
-        }
+        let Some(at) = found else {
+            self.stuck |= matches!(node, Node::ColumnRef(_));
+            return None;
+        };
+        let collate = &self.groups[at].2;
+        let column = format!("p{}", at + 1);
+        let text = if collate.is_empty() { column } else { format!("({column}{collate})") };
+        Some(self.finals.name(vec![Piece::Text(text)]))
     }
 
     /// The number of a partial column.
@@ -166,13 +162,11 @@ impl<'a> Split<'_, 'a> {
     }
 
     fn aggregate(&mut self, call: &nodes::FuncCall) -> String {
-        match self.split(call) {
-            Some(pieces) => self.finals.name(pieces),
-            None => {
-                self.unsplit = true;
-                "NULL".to_owned()
-            }
-        }
+        let Some(pieces) = self.split(call) else {
+            self.unsplit = true;
+            return "NULL".to_owned();
+        };
+        self.finals.name(pieces)
     }
 
     fn split(&mut self, call: &nodes::FuncCall) -> Option<Vec<Piece>> {

@@ -9,7 +9,7 @@ use super::{
 use crate::router::core::{
     plan::Piece,
     query::{Distinct, Term},
-    sql::{GroupingSetKind, Node, nodes},
+    sql::{GroupingSetKind, Node},
 };
 
 struct Raw<'s, 'a> {
@@ -115,26 +115,17 @@ impl<'a> Raw<'_, 'a> {
     }
 
     fn replace(&mut self, node: Node<'_>) -> Option<String> {
-        let reference: &nodes::ColumnRef = match node {
-            Node::ColumnRef(reference) => reference,
-            Node::SubLink(_) => {
-                self.stuck = true;
-                return None;
-            }
-            _ => return None,
-        };
+        self.stuck |= matches!(node, Node::SubLink(_));
+        let Node::ColumnRef(reference) = node else { return None };
         let term = self.subject.built.column_at(self.subject.level, reference);
         let (Some(term), Some(sql)) = (term, expression::sql(node)) else {
             self.stuck = true;
             return None;
         };
-        let collate = match self.subject.built.collation(term) {
-            Some(collation) => collation.map(|name| format!(" COLLATE {name}")).unwrap_or_default(),
-            None => {
-                self.stuck |= self.subject.has_collations();
-                String::new()
-            }
-        };
+        let collate = self.subject.built.collation(term).unwrap_or_else(|| {
+            self.stuck |= self.subject.has_collations();
+            String::new()
+        });
         let at = self.columns.iter().position(|(known, ..)| *known == term).unwrap_or_else(|| {
             self.columns.push((term, sql, collate.clone()));
             self.columns.len() - 1

@@ -174,18 +174,15 @@ impl<'a> Subject<'_, 'a> {
             Node::A_Const(constant) if constant.isnull => Ok(None),
             node => expression::sql(node).map(Some).ok_or_else(not_written),
         };
-        let mut text = String::new();
-        if let Some(offset) = expression(self.select.limit_offset())? {
-            text.push_str(&format!(" OFFSET ({offset})"));
-        }
-        if let Some(count) = expression(self.select.limit_count())? {
-            text.push_str(&if self.with_ties() {
+        let offset = expression(self.select.limit_offset())?.map(|offset| format!(" OFFSET ({offset})"));
+        let count = expression(self.select.limit_count())?.map(|count| {
+            if self.with_ties() {
                 format!(" FETCH FIRST ({count}) ROWS WITH TIES")
             } else {
                 format!(" LIMIT ({count})")
-            });
-        }
-        Ok(text)
+            }
+        });
+        Ok(offset.unwrap_or_default() + &count.unwrap_or_default())
     }
 
     /// ` LIMIT …` for the shards: as many rows as the final statement could need of one of them.
@@ -212,7 +209,7 @@ impl<'a> Subject<'_, 'a> {
             && let Some(term) = self.built.column_at(self.level, reference)
             && let Some(collation) = self.built.collation(term)
         {
-            return Ok(collation.map(|name| format!(" COLLATE {name}")).unwrap_or_default());
+            return Ok(collation);
         }
         if self.is_default_collated(node) { Ok(String::new()) } else { Err(collations()) }
     }
@@ -225,7 +222,7 @@ impl<'a> Subject<'_, 'a> {
         let is_plain = |node: Node<'_>| match node {
             Node::ColumnRef(reference) => {
                 let term = self.built.column_at(self.level, reference);
-                term.and_then(|term| self.built.collation(term)) == Some(None)
+                term.and_then(|term| self.built.collation(term)).is_some_and(|collation| collation.is_empty())
             }
             Node::SubLink(_) => false,
             _ => true,
@@ -251,8 +248,7 @@ impl<'a> Subject<'_, 'a> {
             return self.collate(target.val());
         }
         let term: Option<Term<'a>> = self.level.outputs.get(place).and_then(|output| output.term);
-        let collation = term.and_then(|term| self.built.collation(term)).ok_or_else(collations)?;
-        Ok(collation.map(|name| format!(" COLLATE {name}")).unwrap_or_default())
+        term.and_then(|term| self.built.collation(term)).ok_or_else(collations)
     }
 
     /// The final statement over partial rows, its parts replaced by `replace`: targets, GROUP BY,
