@@ -34,6 +34,24 @@ pub fn for_user(body: &[u8], catalog: &Catalog) -> Bytes {
     out.freeze()
 }
 
+/// An error with another context.
+pub fn with_context(body: &[u8], context: &str) -> Bytes {
+    let mut out = BytesMut::with_capacity(body.len() + context.len());
+    let mut reader = Reader(body);
+    while let Ok(kind) = reader.byte() {
+        let Ok(value) = reader.text() else { break };
+        if kind != b'W' {
+            out.put_u8(kind);
+            out.extend_from_slice(value);
+            out.put_u8(0);
+        }
+    }
+    out.put_u8(b'W');
+    out.extend_from_slice(context.as_bytes());
+    out.extend_from_slice(&[0, 0]);
+    out.freeze()
+}
+
 /// A text with leaves' names replaced.
 pub fn parents(text: &str, catalog: &Catalog) -> String {
     let mut out = String::with_capacity(text.len());

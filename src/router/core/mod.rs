@@ -4,6 +4,7 @@
 
 pub mod auth;
 pub mod catalog;
+pub mod copy_lines;
 pub mod copy_split;
 pub mod distribute;
 pub mod error;

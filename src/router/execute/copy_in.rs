@@ -249,6 +249,50 @@ impl<'a> CopyInto<'a> {
         }
     }
 
+    /// Some of the data, not from a client.
+    pub async fn feed(
+        &mut self,
+        servers: &mut [Participant],
+        splitter: Option<&mut Splitter>,
+        data: &[u8],
+        query: &GroupId,
+    ) -> Result<(), ExecError> {
+        let routed = match splitter {
+            Some(splitter) => {
+                splitter.push(data);
+                self.route(splitter, servers, query).await
+            }
+            None => {
+                self.everywhere(servers, data);
+                Ok(())
+            }
+        };
+        self.settled(servers, routed).await
+    }
+
+    /// No more data, not from a client.
+    pub async fn feed_end(
+        &mut self,
+        servers: &mut [Participant],
+        splitter: Option<&mut Splitter>,
+        query: &GroupId,
+    ) -> Result<(), ExecError> {
+        let Some(splitter) = splitter else { return Ok(()) };
+        splitter.finish();
+        let routed = self.route(splitter, servers, query).await;
+        self.settled(servers, routed).await
+    }
+
+    async fn settled(&mut self, servers: &mut [Participant], routed: Result<(), ExecError>) -> Result<(), ExecError> {
+        match routed {
+            Ok(()) => self.settle(servers, HIGH_WATER).await,
+            Err(error) => {
+                self.fail(servers, "COPY failed").await?;
+                Err(error)
+            }
+        }
+    }
+
     /// As [`Self::route`], where every key can be hashed here.
     pub fn route_known(&mut self, splitter: &mut Splitter, servers: &mut [Participant]) -> Result<(), ExecError> {
         let Some(key) = &self.plan.key else { return Ok(()) };

@@ -67,6 +67,10 @@ impl ExecError {
             Self::User(error) if error.detail.is_none() => {
                 Self::User(error.detail(format!("COPY {table}, line {line}")))
             }
+            Self::Refused(error) => {
+                let context = format!("COPY {table}, line {line}");
+                Self::Refused(ServerError(leaf_names::with_context(&error.0, &context)))
+            }
             other => other,
         }
     }

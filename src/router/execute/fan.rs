@@ -18,6 +18,7 @@ use bytes::{Buf as _, BufMut as _, Bytes};
 use crate::router::{
     core::{
         catalog::Catalog,
+        copy_lines::Lines,
         leaf_names,
         merge::Arrays,
         protocol::{backend, frame},
@@ -46,6 +47,8 @@ pub enum Take<'a> {
         /// Up to so many bytes.
         limit: usize,
     },
+    /// They become lines of a text COPY, kept in memory.
+    Lines(&'a mut Lines),
     /// They become the data of a COPY that this server waits for.
     Spool(&'a mut Server),
 }
@@ -169,7 +172,7 @@ impl<'a> Fan<'a> {
         }
         match take {
             Take::Pass { .. } => client.output.len() < HIGH_WATER,
-            Take::Collect { .. } => true,
+            Take::Collect { .. } | Take::Lines(_) => true,
             Take::Spool(spool) => {
                 // A loss shows when the COPY ends.
                 let _ = spool.poll_send(cx);
@@ -207,6 +210,7 @@ impl<'a> Fan<'a> {
             let full = match take {
                 Take::Pass { .. } => client.output.len() >= HIGH_WATER,
                 Take::Collect { arrays, limit } => arrays.bytes() > *limit,
+                Take::Lines(_) => false,
                 Take::Spool(spool) => spool.output.len() >= HIGH_WATER,
             };
             let failing = self.refused.is_some() || self.lost.is_some();
@@ -295,6 +299,7 @@ fn row(message: &[u8], at: usize, client: &mut Client, take: &mut Take<'_>) -> R
         Take::Collect { arrays, .. } => {
             arrays.push(&message[5..]).map_err(|_| Lost::Protocol("a row of another shape"))?;
         }
+        Take::Lines(lines) => lines.push(&message[5..]).map_err(|_| Lost::Protocol("a row of another shape"))?,
         // A DataRow's body is a tuple of binary COPY: only the tag changes.
         Take::Spool(spool) => {
             spool.output.put_u8(b'd');

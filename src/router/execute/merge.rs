@@ -5,10 +5,10 @@
 //! table by changing one byte of each message.
 
 use super::{
-    Ask, ask, complete,
+    Ask, ask,
     error::ExecError,
     fan::{Fan, Progress, Take},
-    scatter::fan_error,
+    scatter::{Output, fan_error},
 };
 use crate::{
     model::ids::GroupId,
@@ -36,6 +36,7 @@ const TABLE: &str = "pg_temp.howdah_partial";
 const READ_ONLY_LIMIT: usize = 32 * PARAMETER_LIMIT;
 
 /// Runs the shards' statement `sql`, then the final query over what comes.
+#[expect(clippy::too_many_arguments, reason = "one caller, and all of it is the statement")]
 pub async fn run(
     session: &mut Session,
     groups: &[GroupId],
@@ -44,6 +45,7 @@ pub async fn run(
     (query, columns): (&Template, u16),
     ask: &Ask,
     catalog: &Catalog,
+    output: &mut Output<'_>,
 ) -> Result<(), ExecError> {
     let coordinator = session.query_group()?;
     super::join_all(session, std::slice::from_ref(&coordinator), false).await?;
@@ -69,9 +71,9 @@ pub async fn run(
     let type_of = |number: u16| carried.get(usize::from(number) - 1).map_or("text", |column| column.type_name.as_str());
     query.render_final(None, &item, &type_of, &mut text);
     let last = Request::new(text, &used, &params, &ask.formats);
-    let count = super::scatter::pass(session, vec![(coordinator.clone(), last)], ask, catalog, None).await;
+    let count = super::scatter::pass(session, vec![(coordinator.clone(), last)], ask, catalog, output).await;
     let dropped = drop_table(session, &coordinator, &item, count.is_ok(), catalog).await;
-    complete(session, plan.command, count?);
+    output.complete(session, plan.command, count?);
     dropped
 }
 

@@ -12,6 +12,7 @@ mod distribute;
 mod error;
 mod explain;
 mod fan;
+mod insert_select;
 mod merge;
 mod move_rows;
 mod reference;
@@ -23,6 +24,7 @@ use bytes::BytesMut;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 pub use self::error::ExecError;
+use self::scatter::Output;
 use super::{
     core::{
         catalog::Catalog,
@@ -56,7 +58,8 @@ pub struct Ask {
 pub async fn run(session: &mut Session, plan: &Plan, ask: &Ask) -> Result<(), ExecError> {
     let catalog = session.worker.catalog.current().catalog;
     match plan {
-        Plan::Scatter(plan) => scatter::scatter(session, plan, ask, &catalog).await,
+        Plan::Scatter(plan) => scatter::scatter(session, plan, ask, &catalog, &mut Output::Client { only: None }).await,
+        Plan::InsertSelect(plan) => insert_select::run(session, plan, ask, &catalog).await,
         Plan::InsertRows(plan) => scatter::insert_rows(session, plan, ask, &catalog).await,
         Plan::ReferenceWrite(plan) => reference::write(session, plan, ask, &catalog).await,
         Plan::CopyIn(plan) => copy_in::run(session, plan, &catalog).await,

@@ -4,7 +4,11 @@
 
 use std::time::Duration;
 
-use super::{Ask, ask, complete, error::ExecError, scatter::pass};
+use super::{
+    Ask, ask, complete,
+    error::ExecError,
+    scatter::{Output, pass},
+};
 use crate::{
     model::ids::GroupId,
     router::{
@@ -46,15 +50,14 @@ pub async fn write(
     let mut sql = String::new();
     plan.text.render(None, &mut sql);
     let first = Request::new(sql.clone(), &plan.text.params, &ask.params, &ask.formats);
-    let count = pass(session, vec![(query.clone(), first)], ask, catalog, None).await?;
+    let count = pass(session, vec![(query.clone(), first)], ask, catalog, &mut Output::Client { only: None }).await?;
     let shards = ready_shards(session, catalog).await?;
     super::join_all(session, &shards, true).await?;
     let silent = Ask { params: Vec::new(), formats: Vec::new(), describe: false };
     let again = Request::new(sql, &plan.text.params, &ask.params, &[]);
     let requests = shards.into_iter().map(|shard| (shard, again.clone())).collect();
     // Rows are the query group's alone: no shard is named by it.
-    let theirs = pass(session, requests, &silent, catalog, Some(&query)).await?;
-    debug_assert_eq!(theirs, 0);
+    pass(session, requests, &silent, catalog, &mut Output::Client { only: Some(query) }).await?;
     complete(session, plan.command, count);
     Ok(())
 }

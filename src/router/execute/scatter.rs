@@ -14,7 +14,8 @@ use crate::{
     router::{
         core::{
             catalog::Catalog,
-            plan::{InsertRows, KeySource, Leaf, Merge, NullKey, Scatter, Targets, null_key},
+            copy_lines::Lines,
+            plan::{Command, InsertRows, KeySource, Leaf, Merge, NullKey, Scatter, Targets, null_key},
             request::Request,
         },
         session::Session,
@@ -22,7 +23,13 @@ use crate::{
 };
 
 /// Runs a scatter.
-pub async fn scatter(session: &mut Session, plan: &Scatter, ask: &Ask, catalog: &Catalog) -> Result<(), ExecError> {
+pub async fn scatter(
+    session: &mut Session,
+    plan: &Scatter,
+    ask: &Ask,
+    catalog: &Catalog,
+    output: &mut Output<'_>,
+) -> Result<(), ExecError> {
     let placement = super::placement(session, plan.colocation).await?;
     let groups = match &plan.targets {
         Targets::All => super::distinct(&placement),
@@ -38,12 +45,12 @@ pub async fn scatter(session: &mut Session, plan: &Scatter, ask: &Ask, catalog: 
         Merge::Concat => {
             let request = Request::new(sql, &plan.shard.params, &ask.params, &ask.formats);
             let requests = groups.into_iter().map(|group| (group, request.clone())).collect();
-            let count = pass(session, requests, ask, catalog, None).await?;
-            complete(session, plan.command, count);
+            let count = pass(session, requests, ask, catalog, output).await?;
+            output.complete(session, plan.command, count);
             Ok(())
         }
         Merge::Final { query, columns } => {
-            merge::run(session, &groups, sql, plan, (query, *columns), ask, catalog).await
+            merge::run(session, &groups, sql, plan, (query, *columns), ask, catalog, output).await
         }
     }
 }
@@ -120,19 +127,38 @@ pub async fn insert_rows(
         let used = plan.render(&rows, leaf, &mut sql);
         requests.push((group, Request::new(sql, &used, &ask.params, &ask.formats)));
     }
-    let count = pass(session, requests, ask, catalog, None).await?;
-    complete(session, crate::router::core::plan::Command::Insert, count);
+    let count = pass(session, requests, ask, catalog, &mut Output::Client { only: None }).await?;
+    complete(session, Command::Insert, count);
     Ok(())
 }
 
-/// Sends each joined group its request and passes the rows on: of all, or of `only` one group. Answers
-/// how many rows the tags count.
+/// Where rows go.
+pub enum Output<'a> {
+    /// To the client; of `only` one group where all do the same.
+    Client {
+        /// That group.
+        only: Option<GroupId>,
+    },
+    /// They are kept, as lines of a text COPY.
+    Lines(&'a mut Lines),
+}
+
+impl Output<'_> {
+    /// The client's `CommandComplete`, where it gets the rows.
+    pub fn complete(&self, session: &mut Session, command: Command, count: u64) {
+        if matches!(self, Self::Client { .. }) {
+            complete(session, command, count);
+        }
+    }
+}
+
+/// Sends each joined group its request and passes the rows on. Answers how many rows the tags count.
 pub async fn pass(
     session: &mut Session,
     requests: Vec<(GroupId, Request)>,
     ask: &Ask,
     catalog: &Catalog,
-    only: Option<&GroupId>,
+    output: &mut Output<'_>,
 ) -> Result<u64, ExecError> {
     let Session { client, participants, .. } = session;
     let (mut names, mut servers) = (Vec::new(), Vec::new());
@@ -144,10 +170,17 @@ pub async fn pass(
             servers.push(&mut participant.server);
         }
     }
-    // A group that is not among them: nobody's rows.
-    let only = only.map(|only| names.iter().position(|name| name == only).unwrap_or(usize::MAX));
+    let mut only = None;
+    let take = match output {
+        Output::Client { only: wanted } => {
+            // A group that is not among them: nobody's rows.
+            only = wanted.as_ref().map(|only| names.iter().position(|name| name == only).unwrap_or(usize::MAX));
+            Take::Pass { describe: ask.describe, only }
+        }
+        Output::Lines(lines) => Take::Lines(lines),
+    };
     let mut fan = Fan::new(servers, catalog);
-    let result = fan.run(client, Take::Pass { describe: ask.describe, only }).await;
+    let result = fan.run(client, take).await;
     let count = fan.count(only);
     result.map_err(|error| fan_error(error, &names))?;
     Ok(count)

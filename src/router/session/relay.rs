@@ -1,19 +1,24 @@
 //! What a server was sent and has not answered yet, and passing its answers on: by header only, without
 //! looking into rows. Called by the session.
 
-use std::{collections::VecDeque, rc::Rc};
+use std::{collections::VecDeque, rc::Rc, sync::Arc};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::statement::Statement;
-use crate::router::{
-    core::{
-        error::UserError,
-        protocol::{backend, frame},
-    },
-    pool::{
-        prepared::StatementId,
-        server::{Lost, Server, is_fatal, is_unacknowledged},
+use crate::{
+    model::ids::GroupId,
+    router::{
+        core::{
+            catalog::Catalog,
+            error::UserError,
+            leaf_names,
+            protocol::{backend, frame},
+        },
+        pool::{
+            prepared::StatementId,
+            server::{Lost, Server, is_fatal, is_unacknowledged},
+        },
     },
 };
 
@@ -73,6 +78,19 @@ pub struct Relay {
     unacknowledged: bool,
     /// Where in the output a success begins that must not be sent before the commit is certain.
     success_at: Option<usize>,
+    /// What shards' messages are put into users' names by; known once a shard has been asked.
+    pub names: Option<Names>,
+}
+
+/// The user's names of what shards call by leaves' names.
+#[derive(Debug)]
+pub struct Names {
+    /// Version of the catalog.
+    pub version: i64,
+    /// The query group, whose messages are in the user's names already.
+    pub query: GroupId,
+    /// Parents of leaves.
+    pub catalog: Arc<Catalog>,
 }
 
 impl Relay {
@@ -219,7 +237,13 @@ impl Relay {
             _ => false,
         };
         if !hidden {
-            out.extend_from_slice(message);
+            match &self.names {
+                Some(names) if matches!(tag, b'E' | b'N') && server.pool.group != names.query => {
+                    let body = leaf_names::for_user(body, &names.catalog);
+                    frame::put(out, tag, |out| out.extend_from_slice(&body));
+                }
+                _ => out.extend_from_slice(message),
+            }
             self.answered |= !matches!(tag, b'E' | b'N' | b'S');
         }
         Ok(())

@@ -3,7 +3,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use super::{Fault, Session};
+use super::{Fault, Session, relay::Names};
 use crate::{
     model::{
         ids::{ColocationId, GroupId},
@@ -41,9 +41,20 @@ impl Session {
         let bucket = self.bucket(plan, bound).await?;
         let group = self.place(plan.colocation, bucket).await?;
         let at = self.switch(&group).await?;
+        self.learn_names()?;
         let mut sql = String::new();
         plan.text.render(Some(Leaf { bucket, bucket_count: plan.bucket_count }), &mut sql);
         Ok((at, sql))
+    }
+
+    /// Leaves' names in messages are put into the user's by the catalog of now.
+    fn learn_names(&mut self) -> Result<(), UserError> {
+        let version = self.worker.catalog_version();
+        if self.relay.names.as_ref().is_none_or(|names| names.version != version) {
+            let (query, catalog) = (self.query_group()?, self.worker.loaded(&self.identity.database).catalog);
+            self.relay.names = Some(Names { version, query, catalog });
+        }
+        Ok(())
     }
 
     async fn bucket(&mut self, plan: &OneShard, bound: Option<(&Bind, &[u32])>) -> Result<u32, Fault> {
