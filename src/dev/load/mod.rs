@@ -80,8 +80,9 @@ pub async fn tpch(connection: &str, scale: f64, say: fn(&str)) -> Result<(), Loa
     }
     for table in &TABLES {
         copy(&client, table, scale, say).await.map_err(sql(&format!("COPY {}", table.name)))?;
+        let analyze = format!("ANALYZE {}", table.name);
+        client.batch_execute(&analyze).await.map_err(sql(&analyze))?;
     }
-    client.batch_execute("ANALYZE").await.map_err(sql("ANALYZE"))?;
     drop(client);
     running.abort();
     Ok(())
@@ -97,9 +98,8 @@ async fn copy(client: &Client, table: &Table, scale: f64, say: fn(&str)) -> Resu
     let mut next_line = LINE_EVERY;
     let mut sink = Box::pin(client.copy_in::<_, Bytes>(&format!("COPY {} FROM STDIN", table.name)).await?);
     let mut chunks = ReceiverStream::new(chunks);
-    let mut rows = 0;
     while let Some(chunk) = chunks.next().await {
-        rows += chunk.rows;
+        let rows = chunk.rows;
         sink.feed(chunk.bytes).await?;
         bar.set_position(rows);
         if bar.is_hidden() && rows >= next_line {
