@@ -17,12 +17,11 @@ pub fn data(inputs: &Inputs) -> DataState {
     }
 }
 
-/// `PostgreSQL`, as reported; `None` where it does not answer any more, and the last answer stands.
-pub fn postgres(inputs: &Inputs) -> Option<PostgresSeen> {
-    Some(match &inputs.postgres {
+/// `PostgreSQL`, as reported. What does not answer any more is reported like what does not answer yet.
+pub fn postgres(inputs: &Inputs) -> PostgresSeen {
+    match &inputs.postgres {
         Postgres::Down { crashed } => PostgresSeen::Down { crashed: crashed.clone() },
-        Postgres::Starting => PostgresSeen::Starting,
-        Postgres::Hung => return None,
+        Postgres::Starting | Postgres::Hung => PostgresSeen::Starting,
         Postgres::Standby(standby) => PostgresSeen::Standby {
             position: standby.position,
             replayed: standby.replayed,
@@ -36,7 +35,7 @@ pub fn postgres(inputs: &Inputs) -> Option<PostgresSeen> {
             standbys: primary.standbys.clone(),
             tables: primary.tables.clone(),
         },
-    })
+    }
 }
 
 /// The answer to `Order::Recruit`: only with usable data, standing still or alive as a primary, and

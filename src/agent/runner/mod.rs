@@ -30,7 +30,7 @@ use crate::{
         goal::Goal,
         group::GroupKind,
         numbers::{Epoch, Millis, Revision},
-        observed::{PostgresSeen, Report},
+        observed::Report,
     },
     wire::agent::CoordinatorSays,
 };
@@ -99,7 +99,6 @@ pub struct Runner {
     progress: Progress,
     look_wanted: watch::Sender<(u64, Option<String>)>,
     looks: mpsc::Receiver<(u64, Postgres)>,
-    last_seen: PostgresSeen,
     last_decision: Option<Decision>,
     reported_at: Millis,
     quick_until: Millis,
@@ -164,7 +163,6 @@ impl Runner {
             progress: Progress::new(0),
             look_wanted,
             looks,
-            last_seen: PostgresSeen::Down { crashed: None },
             last_decision: None,
             reported_at: Millis(0),
             quick_until: now.plus(QUICK_FOR),
@@ -429,9 +427,6 @@ impl Runner {
     /// Reports at once what has changed, and every heartbeat.
     fn report(&mut self) {
         let Some(decision) = &self.last_decision else { return };
-        if let Some(seen) = report::postgres(&self.inputs) {
-            self.last_seen = seen;
-        }
         let mut note = decision.note.clone();
         if let Some(Action::Clone(_)) = &self.inputs.under_way {
             note = format!("{note} ({} %)", *self.progress.borrow());
@@ -443,7 +438,7 @@ impl Runner {
             promise: self.inputs.promise,
             goal_revision: self.inputs.newest_revision,
             data: report::data(&self.inputs),
-            postgres: self.last_seen.clone(),
+            postgres: report::postgres(&self.inputs),
             recruited: report::recruited(&self.inputs),
             state: decision.state.to_string(),
             healthy: decision.healthy,
