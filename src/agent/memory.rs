@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     ids::{ClusterName, GroupId, MemberId},
-    numbers::Epoch,
+    numbers::{Epoch, Revision},
 };
 
 use super::core::inputs::Unfinished;
@@ -32,6 +32,10 @@ pub struct Memory {
     pub group: Option<GroupId>,
     /// No epoch below this is served.
     pub promise: Epoch,
+    /// Revision of the newest goal whose cohort was applied: a restarted agent obeys no older one, which a
+    /// deposed leader may still send.
+    #[serde(default)]
+    pub revision: Revision,
     /// The system identifier of the data, once there was any.
     pub system_identifier: Option<u64>,
     /// A clone or rewind that was begun.
@@ -115,6 +119,7 @@ impl Store {
                 member: member.clone(),
                 group: None,
                 promise: Epoch(0),
+                revision: Revision(0),
                 system_identifier: None,
                 unfinished: None,
             },

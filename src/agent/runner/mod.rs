@@ -130,7 +130,7 @@ impl Runner {
             group: memory.group,
             now,
             goal: None,
-            newest_revision: Revision(0),
+            newest_revision: memory.revision,
             promise: memory.promise,
             data,
             postgres: if server.postmaster().is_some() { Postgres::Starting } else { Postgres::Down { crashed: None } },
@@ -385,7 +385,7 @@ impl Runner {
                         self.inputs.data = Data::Unfinished(unfinished);
                     }
                 }
-                Some(action) => self.begin(action),
+                Some(action) => self.begin(action)?,
             }
         }
         if self.inputs.now.since(self.log_checked) > LOG_EVERY {
@@ -407,11 +407,16 @@ impl Runner {
         Ok(())
     }
 
-    fn begin(&mut self, action: Action) {
+    fn begin(&mut self, action: Action) -> io::Result<()> {
+        if let Action::ApplyCohort(_) = action {
+            let newest = self.inputs.newest_revision;
+            change(&self.store, |memory| memory.revision = newest)?;
+        }
         let lane = if action.awaits_standbys() { &mut self.awaiting } else { &mut self.exclusive };
         tracing::info!(%action, "begun");
         let performer = Performer::new(&self.inputs, self.server.clone(), self.store.clone(), self.progress.clone());
         lane.begin(action.clone(), performer.perform(action));
+        Ok(())
     }
 
     /// Logs what is decided when it changes.
