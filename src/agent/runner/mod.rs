@@ -29,7 +29,7 @@ use crate::{
     model::{
         goal::Goal,
         group::GroupKind,
-        numbers::{Epoch, Millis, Revision},
+        numbers::{Epoch, Millis},
         observed::Report,
     },
     wire::agent::CoordinatorSays,
