@@ -209,16 +209,24 @@ enum RawFill {
     Generated,
 }
 
+/// Asks the query group: one row of version and JSON.
+pub(super) const CATALOG: &str = include_str!("catalog.sql");
+
 async fn load(client: &Client) -> Result<Loaded, LoadError> {
-    let row = client.query_one(include_str!("catalog.sql"), &[]).await?;
-    let raw: Raw = serde_json::from_str(row.get(1))?;
+    let row = client.query_one(CATALOG, &[]).await?;
+    Ok(read_catalog(row.get(0), row.get(1))?)
+}
+
+/// Reads the answer to [`CATALOG`].
+pub(super) fn read_catalog(version: i64, json: &str) -> Result<Loaded, serde_json::Error> {
+    let raw: Raw = serde_json::from_str(json)?;
     let catalog = Catalog::new(
         raw.tables.into_iter().filter_map(table),
         raw.namesakes.into_iter().map(|raw| TableName { schema: raw.schema, name: raw.name }),
         raw.functions,
         raw.operators,
     );
-    Ok(Loaded { version: row.get(0), catalog: Arc::new(catalog) })
+    Ok(Loaded { version, catalog: Arc::new(catalog) })
 }
 
 /// `None`, logged: a distributed table whose key is of no type we know cannot have been made by us.

@@ -76,6 +76,19 @@ BEGIN
               HINT = 'Connect through a Howdah router.';
 END $$;
 
+-- Writes to the query group's copy of a reference table alone: by a router with an old catalog, or from
+-- inside a function.
+CREATE OR REPLACE FUNCTION howdah.refuse_lone_write() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('howdah.writes_every_copy', true) IS DISTINCT FROM 'on' THEN
+        RAISE EXCEPTION 'howdah_guard: reference table "%" must be written on every copy', TG_TABLE_NAME
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Write it by a statement of its own through a Howdah router.';
+    END IF;
+    RETURN NULL;
+END $$;
+
 -- Every change of the catalog ends with this; routers listen.
 CREATE OR REPLACE FUNCTION howdah.changed() RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
@@ -120,6 +133,9 @@ BEGIN
                        (SELECT relowner::regrole FROM pg_class WHERE oid = relation));
         EXECUTE format('CREATE TRIGGER howdah_guard BEFORE INSERT OR TRUNCATE ON %s
                         FOR EACH STATEMENT EXECUTE FUNCTION howdah.refuse_write()', relation);
+    ELSE
+        EXECUTE format('CREATE TRIGGER howdah_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s
+                        FOR EACH STATEMENT EXECUTE FUNCTION howdah.refuse_lone_write()', relation);
     END IF;
     PERFORM howdah.changed();
 END $$;
@@ -134,6 +150,8 @@ BEGIN
     DELETE FROM howdah.tables t WHERE t.relation = forget_table.relation RETURNING t.kind INTO was;
     IF was = 'distributed' THEN
         EXECUTE format('DROP FOREIGN TABLE howdah.%I', 'guard_' || relation::oid);
+    END IF;
+    IF was IS NOT NULL THEN
         EXECUTE format('DROP TRIGGER howdah_guard ON %s', relation);
     END IF;
     PERFORM howdah.changed();

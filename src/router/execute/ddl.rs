@@ -2,7 +2,11 @@
 //! on every shard, in one transaction. The query group comes first: its locks, and the catalog's version
 //! row, put everybody in one order. Called by [`super::run`].
 
-use super::{ask, error::ExecError, reference::ready_shards};
+use super::{
+    ask,
+    error::ExecError,
+    reference::{ANNOUNCE, ready_shards},
+};
 use crate::{
     host::{entropy, secret::Secret},
     model::ids::GroupId,
@@ -29,11 +33,14 @@ pub async fn run(session: &mut Session, plan: &Ddl, catalog: &Catalog) -> Result
     let forget = |name: &TableName| format!("SELECT howdah.forget_table({}::regclass);\n", literal(&name.to_string()));
     let mut on_query = match plan.kind {
         DdlKind::DropTables => plan.tables.iter().map(forget).collect(),
-        DdlKind::Truncate | DdlKind::Everywhere | DdlKind::Propagate => String::new(),
+        DdlKind::Truncate => format!("{ANNOUNCE};\n"),
+        DdlKind::Everywhere | DdlKind::Propagate => String::new(),
     };
     // The shells are empty, and guarded against anything that would look for rows.
     let about_rows = plan.kind == DdlKind::Truncate || is_analyze(&text);
-    if !(about_rows && shells_only) {
+    if about_rows && shells_only {
+        on_query.clear();
+    } else {
         on_query += &text;
     }
     let mut tag = String::new();

@@ -26,6 +26,7 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 pub use self::error::ExecError;
 use self::scatter::Output;
 use super::{
+    catalog_load::{CATALOG, Loaded, read_catalog},
     core::{
         catalog::Catalog,
         error::UserError,
@@ -56,7 +57,7 @@ pub struct Ask {
 /// Runs a plan that is neither local nor of one shard. Rows and `CommandComplete` go to the client's
 /// output.
 pub async fn run(session: &mut Session, plan: &Plan, ask: &Ask) -> Result<(), ExecError> {
-    let catalog = session.worker.catalog.current().catalog;
+    let catalog = session.catalog().catalog;
     match plan {
         Plan::Scatter(plan) => scatter::scatter(session, plan, ask, &catalog, &mut Output::Client { only: None }).await,
         Plan::InsertSelect(plan) => insert_select::run(session, plan, ask, &catalog).await,
@@ -73,6 +74,21 @@ pub async fn run(session: &mut Session, plan: &Plan, ask: &Ask) -> Result<(), Ex
             Err(ExecError::User(UserError::unsupported(what, "Use another statement.")))
         }
     }
+}
+
+/// The catalog as the session's transaction sees it, on the query group.
+pub async fn catalog_now(session: &mut Session) -> Result<Loaded, ExecError> {
+    let query = session.query_group()?;
+    join_all(session, std::slice::from_ref(&query), false).await?;
+    let server = server(&mut session.participants, &query);
+    let answer =
+        ask::one(server, CATALOG).await.map_err(|error| ExecError::call(&query, error, &Catalog::default()))?;
+    let mut row = answer.rows.into_iter().next().unwrap_or_default().into_iter().flatten();
+    let version = row.next().and_then(|version| version.parse().ok()).unwrap_or(0);
+    read_catalog(version, &row.next().unwrap_or_default()).map_err(|error| {
+        tracing::error!(%error, "the catalog is not what this router expects");
+        UserError::error("XX000", "the catalog could not be read").into()
+    })
 }
 
 /// Which shard holds bucket `i`.

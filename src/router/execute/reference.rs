@@ -27,6 +27,9 @@ use crate::{
 /// stays true until the end of the transaction.
 const READY: &str = "SELECT name FROM howdah.node WHERE ready AND number > 0 ORDER BY name";
 
+/// Without it the guard of reference tables refuses every write: it might be on this copy alone.
+pub const ANNOUNCE: &str = "SET LOCAL howdah.writes_every_copy = on";
+
 /// Longest wait for a new shard: its preparation copies all reference tables.
 const READY_WAIT: Duration = Duration::from_secs(30);
 
@@ -47,6 +50,7 @@ pub async fn write(
     session.open_block();
     let query = session.query_group()?;
     super::join_all(session, std::slice::from_ref(&query), true).await?;
+    announce(session, &query, catalog).await?;
     let mut sql = String::new();
     plan.text.render(None, &mut sql);
     let first = Request::new(sql.clone(), &plan.text.params, &ask.params, &ask.formats);
@@ -60,6 +64,12 @@ pub async fn write(
     pass(session, requests, &silent, catalog, &mut Output::Client { only: Some(query) }).await?;
     complete(session, plan.command, count);
     Ok(())
+}
+
+/// Tells the guard of reference tables that this write goes to every copy.
+async fn announce(session: &mut Session, query: &GroupId, catalog: &Catalog) -> Result<(), ExecError> {
+    let server = super::server(&mut session.participants, query);
+    ask::one(server, ANNOUNCE).await.map(drop).map_err(|error| ExecError::call(query, error, catalog))
 }
 
 /// The shards with copies; see [`READY`]. The query group must have joined.
@@ -76,6 +86,7 @@ pub async fn copies(session: &mut Session, table: &TableName, catalog: &Catalog)
     session.open_block();
     let query = session.query_group()?;
     super::join_all(session, std::slice::from_ref(&query), true).await?;
+    announce(session, &query, catalog).await?;
     let lock = format!("LOCK TABLE {table} IN ROW EXCLUSIVE MODE");
     let server = super::server(&mut session.participants, &query);
     ask::one(server, &lock).await.map_err(|error| ExecError::call(&query, error, catalog))?;

@@ -48,7 +48,7 @@ impl Session {
         if self.context_stale {
             self.refresh_context().await?;
         }
-        let version = self.worker.catalog_version();
+        let version = self.catalog_version();
         if let Some(text) = self.worker.texts.borrow().get(sql, types, self.context.id, version) {
             return Ok(text);
         }
@@ -58,7 +58,7 @@ impl Session {
     }
 
     fn plan(&self, sql: &Bytes, types: &[u32], version: i64) -> Text {
-        let loaded = self.worker.loaded(&self.identity.database);
+        let loaded = self.catalog();
         let input = Input {
             catalog: &loaded.catalog,
             search_path: &self.context.search_path,

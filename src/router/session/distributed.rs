@@ -4,6 +4,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::{Fault, Portal, Session, Statement};
 use crate::router::{
+    catalog_load::Loaded,
     core::{
         plan::Plan,
         protocol::{
@@ -14,7 +15,7 @@ use crate::router::{
         },
         request::Param,
     },
-    execute::{self, Ask},
+    execute::{self, Ask, ExecError},
     pool::server::{Lost, ServerError},
 };
 
@@ -37,7 +38,31 @@ impl Session {
         let before = self.client.written() + self.client.output.len() as u64;
         let done = execute::run(self, plan, &ask).await;
         self.relay.answered |= self.client.written() + self.client.output.len() as u64 != before;
+        let done = match done {
+            Ok(()) if self.catalog_touched => self.learn_own_catalog().await,
+            other => other,
+        };
         done.map_err(|error| error.judge(self))
+    }
+
+    /// The catalog that statements are planned by.
+    pub fn catalog(&self) -> Loaded {
+        self.own_catalog.clone().unwrap_or_else(|| self.worker.loaded(&self.identity.database))
+    }
+
+    /// Its number.
+    pub(super) fn catalog_version(&self) -> i64 {
+        self.own_catalog.as_ref().map_or_else(|| self.worker.catalog_version(), |own| own.version)
+    }
+
+    /// What follows in this transaction is planned by what it has done to the catalog. The number is one
+    /// that no committed catalog has, nor another transaction's.
+    async fn learn_own_catalog(&mut self) -> Result<(), ExecError> {
+        let mut own = execute::catalog_now(self).await?;
+        own.version = -1 - i64::try_from(self.worker.fresh_number().0).unwrap_or(i64::MAX - 1);
+        self.own_catalog = Some(own);
+        self.context_changed();
+        Ok(())
     }
 
     /// Opens a block of the router's own, as [`Session::begin_implicit`], where groups have joined

@@ -42,6 +42,7 @@ pub use self::{
 };
 use self::{relay::Relay, statement::Statements};
 use super::{
+    catalog_load::Loaded,
     core::{
         error::UserError,
         protocol::{backend, frame::Frame, frontend},
@@ -145,6 +146,8 @@ pub struct Session {
     pub tier: &'static str,
     /// The transaction changes the catalog: plans after it need the new one.
     catalog_touched: bool,
+    /// The catalog as this transaction has made it; nobody else sees it yet.
+    own_catalog: Option<Loaded>,
 }
 
 impl Session {

@@ -118,6 +118,7 @@ impl Session {
     /// The transaction is over: connections go back, but for those that the session keeps.
     pub(super) fn release(&mut self) {
         self.active = None;
+        self.own_catalog = None;
         self.statements.close_portals();
         let mut at = 0;
         while at < self.participants.len() {

@@ -49,9 +49,9 @@ impl Session {
 
     /// Leaves' names in messages are put into the user's by the catalog of now.
     fn learn_names(&mut self) -> Result<(), UserError> {
-        let version = self.worker.catalog_version();
+        let version = self.catalog_version();
         if self.relay.names.as_ref().is_none_or(|names| names.version != version) {
-            let (query, catalog) = (self.query_group()?, self.worker.loaded(&self.identity.database).catalog);
+            let (query, catalog) = (self.query_group()?, self.catalog().catalog);
             self.relay.names = Some(Names { version, query, catalog });
         }
         Ok(())

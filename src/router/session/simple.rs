@@ -61,8 +61,14 @@ impl Session {
         for planned in several {
             self.begin_implicit();
             let sql = text.sql.slice(planned.range.clone());
-            let planned = Planned { range: 0..sql.len(), plan: planned.plan.clone() };
-            self.statement(Rc::new(Text { sql, planned: vec![planned], version: text.version }), None).await?;
+            // A statement before it may have changed the catalog.
+            let one = if text.version == self.catalog_version() {
+                let planned = Planned { range: 0..sql.len(), plan: planned.plan.clone() };
+                Rc::new(Text { sql, planned: vec![planned], version: text.version })
+            } else {
+                self.text(&sql, &[]).await?
+            };
+            self.statement(one, None).await?;
             self.follow_servers();
             self.relay.tag.clear();
             if self.relay.failed {

@@ -169,6 +169,7 @@ impl Parts {
             handle: self.handle,
             tier: "local",
             catalog_touched: false,
+            own_catalog: None,
         }
     }
 }
