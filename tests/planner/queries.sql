@@ -85,3 +85,7 @@ SELECT DISTINCT count(*) FROM orders GROUP BY o_custkey;
 SELECT count(*) FROM orders HAVING count(*) > 1;
 SELECT array_agg(o_orderkey ORDER BY o_orderkey) FROM orders WHERE o_orderkey < 20;
 SELECT json_agg(o_orderkey ORDER BY o_orderkey DESC) FROM orders WHERE o_orderkey < 20;
+SELECT o_null FROM orders ORDER BY o_null FETCH FIRST 3 ROWS WITH TIES;
+SELECT o_orderkey FROM orders ORDER BY o_orderkey DESC OFFSET 590;
+SELECT o_orderpriority, count(*) FROM orders GROUP BY ROLLUP (o_orderpriority) HAVING count(*) > 1 ORDER BY 2, 1 LIMIT 3;
+SELECT o_letter, rank() OVER (ORDER BY o_letter DESC) FROM orders ORDER BY o_letter, 2;

@@ -18,6 +18,21 @@ use crate::router::core::{
 /// System columns: they differ between a table and its leaves, and between shards.
 const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "tableoid", "xmin", "xmax", "cmin", "cmax"];
 
+/// Types whose values are object numbers, which differ between servers.
+const OBJECT_NUMBERS: [&str; 11] = [
+    "regclass",
+    "regcollation",
+    "regconfig",
+    "regdictionary",
+    "regnamespace",
+    "regoper",
+    "regoperator",
+    "regproc",
+    "regprocedure",
+    "regrole",
+    "regtype",
+];
+
 impl<'a> Builder<'a> {
     /// Sees an expression, or a list of them.
     pub(super) fn visit(&mut self, node: Node<'a>, level: &mut Level<'a>) -> Result<(), Refused> {
@@ -52,6 +67,12 @@ impl<'a> Builder<'a> {
                     && functions::is_clock_word(text)
                 {
                     self.seen.clock = Some("now");
+                }
+            }
+            Node::TypeName(name) => {
+                let name = name.names().iter().next_back().and_then(nodes::String::sval);
+                if name.is_some_and(|name| OBJECT_NUMBERS.contains(&name)) {
+                    return Err(not_understood("a type that names objects by their number (regclass and its like)"));
                 }
             }
             Node::GroupingFunc(_) => level.aggregated = true,

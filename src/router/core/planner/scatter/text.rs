@@ -45,6 +45,7 @@ pub fn skeleton(select: &nodes::SelectStmt, keep: Keep, targets: &[String]) -> R
         tree.set_sort_clause(mem.make_list::<&nodes::SortBy>(&[]));
         tree.set_limit_count(mem.none());
         tree.set_limit_offset(mem.none());
+        tree.set_limit_option(LimitOption::LIMIT_OPTION_DEFAULT);
         if keep == Keep::Rows {
             tree.set_group_clause(mem.empty());
             tree.set_having_clause(mem.none());

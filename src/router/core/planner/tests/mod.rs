@@ -12,6 +12,7 @@ use crate::{
     },
 };
 
+mod grammar;
 mod insert;
 mod one_shard;
 mod scatter;

@@ -135,6 +135,7 @@ fn what_shards_cannot_do_is_refused() {
         "SELECT nextval('s') FROM orders WHERE customer = 5",
         "SELECT pg_backend_pid() FROM orders WHERE customer = 5",
         "SELECT ctid FROM orders WHERE customer = 5",
+        "SELECT 'orders'::regclass FROM orders WHERE customer = 5",
         "SELECT * FROM ONLY orders WHERE customer = 5",
         "SELECT * FROM orders TABLESAMPLE system (10) WHERE customer = 5",
         "SELECT * INTO copy FROM orders WHERE customer = 5",
