@@ -131,6 +131,8 @@ BEGIN
                        'guard_' || relation::oid, relation);
         EXECUTE format('ALTER FOREIGN TABLE howdah.%I OWNER TO %s', 'guard_' || relation::oid,
                        (SELECT relowner::regrole FROM pg_class WHERE oid = relation));
+        -- There is nothing to analyze, and the guard would not let it.
+        EXECUTE format('ALTER TABLE %s SET (autovacuum_enabled = false)', relation);
         EXECUTE format('CREATE TRIGGER howdah_guard BEFORE INSERT OR TRUNCATE ON %s
                         FOR EACH STATEMENT EXECUTE FUNCTION howdah.refuse_write()', relation);
     ELSE
@@ -150,6 +152,7 @@ BEGIN
     DELETE FROM howdah.tables t WHERE t.relation = forget_table.relation RETURNING t.kind INTO was;
     IF was = 'distributed' THEN
         EXECUTE format('DROP FOREIGN TABLE howdah.%I', 'guard_' || relation::oid);
+        EXECUTE format('ALTER TABLE %s RESET (autovacuum_enabled)', relation);
     END IF;
     IF was IS NOT NULL THEN
         EXECUTE format('DROP TRIGGER howdah_guard ON %s', relation);

@@ -22,6 +22,12 @@ use crate::{
     },
 };
 
+/// What an ANALYZE without tables looks at in the query group: all that the user may, but for shells.
+const ANALYZED: &str = "SELECT c.oid::regclass FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND pg_has_role(c.relowner, 'USAGE')
+      AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'howdah') AND n.nspname !~ '^pg_'
+      AND c.oid NOT IN (SELECT relation::oid FROM howdah.tables WHERE kind = 'distributed')";
+
 /// Runs it.
 pub async fn run(session: &mut Session, plan: &Ddl, catalog: &Catalog) -> Result<(), ExecError> {
     session.open_block();
@@ -40,6 +46,9 @@ pub async fn run(session: &mut Session, plan: &Ddl, catalog: &Catalog) -> Result
     let about_rows = plan.kind == DdlKind::Truncate || is_analyze(&text);
     if about_rows && shells_only {
         on_query.clear();
+    } else if is_analyze(&text) && plan.tables.is_empty() {
+        let tables = query_sql(session, &query, ANALYZED, catalog).await?.rows;
+        on_query = tables.into_iter().flatten().flatten().map(|table| format!("ANALYZE {table};\n")).collect();
     } else {
         on_query += &text;
     }

@@ -49,6 +49,10 @@ pub async fn out(
     query: &GroupId,
     catalog: &Catalog,
 ) -> Result<(), ExecError> {
+    // No shard is ready yet: each gets the rows when it is prepared.
+    if shards.is_empty() {
+        return Ok(());
+    }
     let participants = &mut session.participants[..];
     let busy = |error: ExecError| ExecError::Abandoned([shards, std::slice::from_ref(query)].concat(), Box::new(error));
     let columns = facts.copied_columns().join(", ");

@@ -304,6 +304,10 @@ fn analyze(input: &Input<'_>, statement: &Statement<'_>, vacuum: &nodes::VacuumS
         .map(|relation| relation.relation())
         .map(|var| input.table(var?.schemaname(), var?.relname()?))
         .collect();
+    // Of everything: the shards too, and not the shells, which are guarded.
+    if tables.is_empty() && !input.catalog.is_empty() {
+        return Ok(everywhere(statement, DdlKind::Everywhere, Vec::new()));
+    }
     if tables.iter().all(Option::is_none) {
         return Ok(Plan::Local(Local::default()));
     }
