@@ -60,7 +60,8 @@ async fn a_write_without_an_answer_has_an_unknown_outcome() {
     let write = tokio::spawn(async move { client.execute("INSERT INTO t SELECT 1 FROM pg_sleep(60)", &[]).await });
     // The read waits for a lock that only the old primary's administrator holds.
     let admin = old.admin("app").await;
-    admin.batch_execute("CREATE TABLE r (a int); GRANT SELECT ON r TO app; BEGIN; LOCK r").await.expect("locked");
+    admin.batch_execute("CREATE TABLE r (a int); GRANT SELECT ON r TO app").await.expect("table");
+    admin.batch_execute("BEGIN; LOCK r").await.expect("locked");
     new.admin("app").await.batch_execute("CREATE TABLE r (a int); GRANT SELECT ON r TO app").await.expect("table");
     let read = tokio::spawn(async move { read.simple_query("SELECT a FROM r").await.map(|_| ()) });
     let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query ~ 'pg_sleep|SELECT a FROM r' \

@@ -35,7 +35,13 @@ static NEXT_PORT: AtomicU16 = AtomicU16::new(23_000);
 
 /// A port of our range.
 pub fn port() -> u16 {
-    NEXT_PORT.fetch_add(1, Ordering::Relaxed)
+    loop {
+        let port = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
+        assert!(port < 23_100, "our range is used up");
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// The cluster's secret in these tests.
@@ -67,7 +73,7 @@ fn bin(name: &str) -> PathBuf {
 fn unprivileged(program: PathBuf) -> Command {
     if rustix::process::geteuid().is_root() {
         let mut command = Command::new("setpriv");
-        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--pdeathsig=KILL"]).arg(program);
         command
     } else {
         Command::new(program)

@@ -6,20 +6,31 @@ use std::{future::poll_fn, task::Poll};
 use bytes::Buf as _;
 
 use super::{Fault, Session, Stop, relay::Due};
-use crate::router::core::{error::UserError, protocol::frame};
+use crate::router::core::{
+    error::UserError,
+    protocol::{frame, frontend},
+};
 
 /// Data in flight towards the server: the client is read on only below this.
 const IN_FLIGHT: usize = 512 * 1024;
 
 impl Session {
-    /// Passes COPY data on until the client ends it or the server says something.
-    pub(super) async fn copy_in(&mut self, at: usize) -> Result<(), Fault> {
+    /// The server waits for data.
+    pub(super) fn begin_copy_in(&mut self, at: usize) {
         self.swallow_sync(at);
+        self.copying = Some(0);
+    }
+
+    /// Passes COPY data on until the client ends it or the server says something. `rest`: of a
+    /// `CopyData` message that is passed on in parts.
+    pub(super) async fn copy_in(&mut self, at: usize, mut rest: usize) -> Result<(), Fault> {
         self.client.flush().await?;
-        // Rest of a `CopyData` message that is passed on in parts.
-        let mut rest = 0;
         loop {
             let ended = self.take_copy_data(at, &mut rest)?;
+            if ended && matches!(self.relay.due.front(), Some(Due::Execute(_))) {
+                // PostgreSQL keeps its answer until `Sync`, which the client may send only after it.
+                frontend::flush(&mut self.participants[at].server.output);
+            }
             let (client, server) = (&mut self.client, &mut self.participants[at].server);
             let event = poll_fn(|cx| {
                 if let Poll::Ready(Err(lost)) = server.poll_send(cx) {
@@ -39,9 +50,15 @@ impl Session {
             .await;
             match event {
                 Ok(Event::Client(read)) => read?,
-                Ok(Event::Ended) => return Ok(()),
-                // An error, most likely; a message that was begun must be passed on whole all the same.
-                Ok(Event::ServerSpoke) if rest == 0 => return Ok(()),
+                Ok(Event::Ended) => {
+                    self.copying = None;
+                    return Ok(());
+                }
+                // A notice, or an error. A message that was begun must be passed on whole all the same.
+                Ok(Event::ServerSpoke) if rest == 0 || ended => {
+                    self.copying = (!ended).then_some(rest);
+                    return Ok(());
+                }
                 Ok(Event::ServerSpoke) => {}
                 Err(lost) => return Err(self.lost(at, &lost)),
             }

@@ -54,6 +54,9 @@ impl Session {
         }
         if self.active.is_some_and(|at| self.participants[at].server.output.len() > PUSH_AT) {
             self.push_out().await?;
+            if self.relay.failed {
+                return Err(Fault::Reported);
+            }
         }
         Ok(())
     }
@@ -295,6 +298,11 @@ impl Session {
                 return Ok(());
             }
             Err(fault) => self.report(&fault),
+            // COPY swallowed this one; the client's next is the end of the batch.
+            Ok(()) if !self.batch.ends => {
+                self.skip = self.relay.failed;
+                return Ok(());
+            }
             Ok(()) => {}
         }
         self.skip = false;
@@ -310,6 +318,9 @@ impl Session {
             frontend::sync(&mut self.participants[at].server.output);
             self.relay.due.push_back(Due::Sync);
             self.pump().await?;
+        }
+        if !self.batch.ends {
+            return Ok(());
         }
         while let Some(at) = self.participants.iter().position(|participant| participant.unsynced) {
             self.participants[at].unsynced = false;

@@ -139,6 +139,8 @@ pub struct Session {
     /// After an error in the extended protocol: until `Sync`.
     skip: bool,
     batch: Batch,
+    /// While the server waits for COPY data: bytes left of the `CopyData` message that was begun.
+    copying: Option<usize>,
     again: VecDeque<Frame>,
     cached_pools: Vec<(GroupId, Option<Rc<super::pool::Pool>>)>,
     handle: Rc<Handle>,

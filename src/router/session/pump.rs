@@ -19,14 +19,18 @@ impl Session {
             match self.relay.scan(server, &mut self.client.output) {
                 Ok(Scan::Done) => break,
                 Ok(Scan::CopyIn) => {
-                    self.copy_in(at).await?;
+                    self.begin_copy_in(at);
                     continue;
                 }
                 Ok(Scan::More) => {}
                 Err(lost) => return Err(self.lost(at, &lost)),
             }
-            self.read_more(at).await?;
+            match self.copying {
+                Some(rest) if !self.relay.failed => self.copy_in(at, rest).await?,
+                _ => self.read_more(at).await?,
+            }
         }
+        self.copying = None;
         self.after_answers(at);
         Ok(())
     }
@@ -87,7 +91,10 @@ impl Session {
             }
             let server = &mut self.participants[at].server;
             match self.relay.scan(server, &mut self.client.output) {
-                Ok(Scan::CopyIn) => self.copy_in(at).await?,
+                Ok(Scan::CopyIn) => {
+                    self.begin_copy_in(at);
+                    self.pump().await?;
+                }
                 Ok(Scan::Done | Scan::More) => {}
                 Err(lost) => return Err(self.lost(at, &lost)),
             }

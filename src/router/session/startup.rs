@@ -164,6 +164,7 @@ impl Parts {
             active: None,
             skip: false,
             batch: Batch::default(),
+            copying: None,
             again: std::collections::VecDeque::new(),
             cached_pools: Vec::new(),
             handle: self.handle,
