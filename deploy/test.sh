@@ -20,7 +20,9 @@ cargo fmt --check
 say "lints"
 cargo clippy --all-targets --locked -- -D warnings
 say "tests"
-cargo test --locked
+cargo test --locked --lib --bins
+# Real clusters measure seconds: one test at a time.
+cargo test --locked --test all -- --test-threads 1
 if cargo deny --version >/dev/null 2>&1; then
   say "licences and sources"
   cargo deny --offline check bans licenses sources

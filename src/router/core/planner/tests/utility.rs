@@ -180,7 +180,6 @@ fn ddl_of_local_tables_is_local() {
         "DROP TABLE my_local",
         "DROP VIEW v",
         "VACUUM",
-        "ANALYZE",
         "ALTER TABLE my_local ADD COLUMN orders int",
         "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT count(*) FROM orders'",
         "DO $$ BEGIN PERFORM 1 FROM orders; END $$",
