@@ -263,6 +263,10 @@ impl Pools {
                 None => None,
             };
             if let Some(server) = attempt {
+                // Opened at the moment in which the member lost its office.
+                if server.pool.gate.get() != Gate::Open {
+                    continue;
+                }
                 return Ok(server);
             }
             let now = self.clock.now();

@@ -72,7 +72,7 @@ impl Session {
         } else {
             self.worker.number(self.search_path_setting(), &parse.sql, &parse.types)
         };
-        let statement = Rc::new(Statement { id, text, types: parse.types });
+        let statement = Rc::new(Statement { id, text, types: parse.types, context: self.context.id });
         self.check_failed(statement.effects())?;
         self.statements.insert(&parse.name, statement.clone());
         match statement.plan() {
@@ -126,7 +126,7 @@ impl Session {
     }
 
     async fn bind(&mut self, bind: Bind) -> Result<(), Fault> {
-        let statement = self.known_statement(&bind.statement)?;
+        let statement = self.known_statement(&bind.statement).await?;
         self.check_failed(statement.effects())?;
         let bind = Rc::new(bind);
         let mut portal = Portal { statement: statement.clone(), group: None, bind: bind.clone() };
@@ -169,7 +169,7 @@ impl Session {
     async fn describe(&mut self, target: Target) -> Result<(), Fault> {
         match target {
             Target::Statement(name) => {
-                let statement = self.known_statement(&name)?;
+                let statement = self.known_statement(&name).await?;
                 if is_control(statement.effects()) {
                     self.answer(backend::NO_PARAMETERS);
                     self.answer(backend::NO_DATA);
@@ -286,10 +286,7 @@ impl Session {
 
     /// `Sync`: everything is answered, then `ReadyForQuery`.
     pub(super) async fn sync(&mut self, frame: Frame) -> Result<(), Stop> {
-        if self.batch.frames.is_empty() {
-            self.relay.begin();
-        }
-        self.batch.frames.push(frame);
+        self.note(&frame);
         self.batch.ends = true;
         match self.sync_servers().await {
             Err(Fault::Stop(stop)) => return Err(stop),
@@ -319,9 +316,11 @@ impl Session {
             self.relay.due.push_back(Due::Sync);
             self.pump().await?;
         }
-        if !self.batch.ends {
-            return Ok(());
-        }
+        if self.batch.ends { self.end_pipelines().await } else { Ok(()) }
+    }
+
+    /// Ends what connections were sent of the extended protocol; what they still answer is nobody's.
+    pub(super) async fn end_pipelines(&mut self) -> Result<(), Fault> {
         while let Some(at) = self.participants.iter().position(|participant| participant.unsynced) {
             self.participants[at].unsynced = false;
             self.participants[at].executed = false;
@@ -368,14 +367,29 @@ impl Session {
         Ok(())
     }
 
-    fn known_statement(&self, name: &[u8]) -> Result<Rc<Statement>, UserError> {
-        self.statements.get(name).cloned().ok_or_else(|| {
-            let message = match name {
+    /// The statement of that name, planned anew where the catalog or what names mean has changed.
+    async fn known_statement(&mut self, name: &bytes::Bytes) -> Result<Rc<Statement>, Fault> {
+        let known = self.statements.get(name).cloned().ok_or_else(|| {
+            let message = match &name[..] {
                 b"" => "unnamed prepared statement does not exist".to_owned(),
                 name => format!("prepared statement \"{}\" does not exist", String::from_utf8_lossy(name)),
             };
             UserError::error("26000", message)
-        })
+        })?;
+        let current = known.context == self.context.id && known.text.version == self.catalog_version();
+        if current && !self.context_stale {
+            return Ok(known);
+        }
+        let text = self.text(&known.text.sql, &known.types).await?;
+        let context = self.context.id;
+        let id = if known.context == context || name.is_empty() {
+            known.id
+        } else {
+            self.worker.number(context, &text.sql, &known.types)
+        };
+        let statement = Rc::new(Statement { id, text, types: known.types.clone(), context });
+        self.statements.insert(name, statement.clone());
+        Ok(statement)
     }
 
     fn known_portal(&self, name: &[u8]) -> Result<Portal, UserError> {

@@ -4,12 +4,8 @@
 use super::{Fault, Session, Stop};
 use crate::router::{
     core::error::UserError,
-    pool::server::{Lost, Server},
+    pool::server::{Lost, Server, ServerError},
 };
-
-/// How often the same batch is run again: each time a primary was lost under it. Above, something else
-/// is wrong.
-const MAX_ATTEMPTS: u32 = 5;
 
 impl Session {
     /// A participant's connection is lost.
@@ -18,7 +14,7 @@ impl Session {
         let group = server.pool.group.clone();
         tracing::info!(%group, member = %server.pool.endpoint.member, error = %lost, "server connection lost");
         self.relay.due.clear();
-        let first = !self.relay.answered && self.batch.attempts < MAX_ATTEMPTS;
+        let untold = self.may_run_again();
         if server.pinned {
             return Fault::Stop(state_lost(&server));
         }
@@ -38,9 +34,31 @@ impl Session {
                 Fault::Refused(UserError::lost_transaction(&group))
             }
             None if self.batch.may_have_written => Fault::Refused(UserError::outcome_unknown(&group)),
-            None if first => Fault::Retry,
+            None if untold => Fault::Retry,
             None => Fault::Refused(UserError::lost_transaction(&group)),
         }
+    }
+}
+
+impl Session {
+    /// A server refused what only a router with an old catalog would ask: the catalog is read anew, and
+    /// the batch is run again where nothing of it has happened.
+    pub(super) async fn catalog_was_old(&mut self, error: ServerError) -> Fault {
+        if self.batch.attempts > 1 {
+            return Fault::Server(error);
+        }
+        if let Err(error) = self.worker.catalog.refresh().await {
+            tracing::warn!(%error, "the catalog may be old");
+        }
+        self.context_changed();
+        if self.block.is_none() && self.may_run_again() {
+            return match self.end_pipelines().await {
+                Ok(()) => Fault::Retry,
+                Err(fault) => fault,
+            };
+        }
+        let message = "a table of this statement has just been distributed or moved";
+        Fault::Refused(UserError::error("40001", message).hint("Run the transaction again."))
     }
 }
 

@@ -60,6 +60,12 @@ use crate::model::ids::GroupId;
 /// Output that is written before the client is asked for more: a few system calls' worth.
 const FLUSH_AT: usize = 64 * 1024;
 
+/// A longer batch is not run again: it would have to be kept until its end.
+const REPEATABLE: usize = 1 << 20;
+/// How often the same batch is run again: each time a primary was lost, or a catalog was old. Above,
+/// something else is wrong.
+const MAX_ATTEMPTS: u32 = 5;
+
 /// The end of a session.
 #[derive(Debug)]
 pub enum Stop {
@@ -98,6 +104,7 @@ impl From<UserError> for Fault {
 
 /// What has been done since the last `ReadyForQuery`, as far as a loss must know.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts")]
 struct Batch {
     /// The client's messages, to run them again.
     frames: Vec<Frame>,
@@ -109,6 +116,12 @@ struct Batch {
     attempts: u32,
     /// `Sync` has come, or it is a simple query: `ReadyForQuery` is due whatever happens.
     ends: bool,
+    /// It has begun.
+    open: bool,
+    /// Bytes of `frames`.
+    bytes: usize,
+    /// Bytes for the client, written or not, before it began.
+    begun_at: u64,
 }
 
 /// A session.
@@ -212,10 +225,7 @@ impl Session {
             _ if self.skip => return Ok(()),
             b'p' => return Err(Stop::Fatal(UserError::protocol("invalid frontend message type 112"))),
             _ => {
-                if self.batch.frames.is_empty() {
-                    self.relay.begin();
-                }
-                self.batch.frames.push(frame.clone());
+                self.note(&frame);
                 self.extended(&frame).await
             }
         };
@@ -263,9 +273,40 @@ impl Session {
         }
     }
 
+    /// Notes a message of the batch, so that it can be run again while the client was told nothing.
+    fn note(&mut self, frame: &Frame) {
+        if !self.batch.open {
+            self.batch.open = true;
+            self.batch.begun_at = self.told();
+            self.relay.begin();
+        }
+        self.batch.bytes += frame.bytes.len();
+        if self.batch.bytes > REPEATABLE {
+            self.batch.frames.clear();
+        } else {
+            self.batch.frames.push(frame.clone());
+        }
+    }
+
+    /// Bytes for the client so far, written or not.
+    fn told(&self) -> u64 {
+        self.client.written() + self.client.output.len() as u64
+    }
+
+    /// May the batch be run again? Not once the client has been sent a part of its answer.
+    fn may_run_again(&self) -> bool {
+        self.batch.attempts < MAX_ATTEMPTS
+            && !self.batch.frames.is_empty()
+            && self.client.written() <= self.batch.begun_at
+    }
+
     /// Runs the batch's messages once more, from the first.
     fn run_again(&mut self) {
+        let kept = self.batch.begun_at.saturating_sub(self.client.written());
+        self.client.output.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
         self.batch.attempts += 1;
+        self.batch.bytes = 0;
+        self.copying = None;
         self.relay.due.clear();
         self.relay.begin();
         self.batch.may_have_written = false;
@@ -307,10 +348,7 @@ impl Session {
         let status = self.status();
         backend::ready(&mut self.client.output, status);
         self.batch.frames.clear();
-        self.batch.may_have_written = false;
-        self.batch.commit_sent = false;
-        self.batch.attempts = 0;
-        self.batch.ends = false;
+        self.batch = Batch { frames: std::mem::take(&mut self.batch.frames), ..Batch::default() };
         Ok(())
     }
 

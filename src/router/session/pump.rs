@@ -32,6 +32,9 @@ impl Session {
         }
         self.copying = None;
         self.after_answers(at);
+        if let Some(error) = self.relay.old_catalog.take() {
+            return Err(self.catalog_was_old(error).await);
+        }
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use crate::{
         },
         pool::{
             prepared::StatementId,
-            server::{Lost, Server, is_fatal, is_unacknowledged},
+            server::{Lost, Server, ServerError, is_fatal, is_unacknowledged},
         },
     },
 };
@@ -41,6 +41,13 @@ pub enum Due {
     Sync,
     /// Everything up to `ReadyForQuery` after a simple query or function call.
     Query,
+}
+
+impl Due {
+    /// Did the client not ask for it, or was it told already?
+    fn is_hidden(&self) -> bool {
+        matches!(self, Self::Parse { hidden: true, .. } | Self::Bind { hidden: true } | Self::Close { hidden: true })
+    }
 }
 
 /// Output held back at most until a commit is certain.
@@ -72,6 +79,8 @@ pub struct Relay {
     pub forgotten: Vec<Bytes>,
     /// Anything but an error was passed on since the batch began.
     pub answered: bool,
+    /// A server refused, by this error, what a router with an old catalog would ask.
+    pub old_catalog: Option<ServerError>,
     /// Rest of a message that is passed on in parts.
     passing: usize,
     /// A commit's wait for standbys was cancelled.
@@ -204,24 +213,21 @@ impl Relay {
                 self.complete(out.len());
                 false
             }
-            b'I' | b's' => {
-                if matches!(self.due.front(), Some(Due::Execute(_))) {
+            b'I' | b's' | b'T' | b'n' => {
+                if self.expects(tag) {
                     self.due.pop_front();
                 }
                 false
             }
-            b'1' => matches!(self.due.pop_front(), Some(Due::Parse { hidden: true, .. })),
-            b'2' => matches!(self.due.pop_front(), Some(Due::Bind { hidden: true })),
-            b'3' => matches!(self.due.pop_front(), Some(Due::Close { hidden: true })),
-            b'T' | b'n' => {
-                if matches!(self.due.front(), Some(Due::Describe)) {
-                    self.due.pop_front();
-                }
-                false
-            }
+            b'1' | b'2' | b'3' => self.due.pop_front().is_some_and(|due| due.is_hidden()),
             b'N' if is_unacknowledged(body) => {
                 self.not_acknowledged(server, out);
                 false
+            }
+            b'E' if self.shows_old_catalog(server, body) => {
+                self.old_catalog = Some(ServerError(Bytes::copy_from_slice(body)));
+                self.fail(server);
+                true
             }
             b'E' if is_fatal(body) => return Err(Lost::Ended(backend::field_text(body, b'M'))),
             b'E' => {
@@ -249,6 +255,15 @@ impl Relay {
         Ok(())
     }
 
+    /// Is the next answer due complete with this message?
+    fn expects(&self, tag: u8) -> bool {
+        match self.due.front() {
+            Some(Due::Execute(_)) => matches!(tag, b'I' | b's'),
+            Some(Due::Describe) => matches!(tag, b'T' | b'n'),
+            _ => false,
+        }
+    }
+
     /// A statement completed; what it will write to the output begins at `at`.
     fn complete(&mut self, at: usize) {
         if matches!(self.due.back(), Some(Due::Sync)) && self.success_at.is_none() {
@@ -274,6 +289,15 @@ impl Relay {
         }
     }
 
+    /// The guard of a shell, or a leaf that is not where it was.
+    fn shows_old_catalog(&self, server: &Server, body: &[u8]) -> bool {
+        match backend::field(body, b'C') {
+            Some(b"55000") => backend::field(body, b'M').is_some_and(names_guard),
+            Some(b"42P01") => self.names.as_ref().is_some_and(|names| server.pool.group != names.query),
+            _ => false,
+        }
+    }
+
     /// As the server does after an error: everything up to `Sync` is skipped.
     pub fn fail(&mut self, server: &mut Server) {
         self.failed = true;
@@ -288,4 +312,10 @@ impl Relay {
             }
         }
     }
+}
+
+/// Does a message come from the guard of a distributed table's shell?
+fn names_guard(message: &[u8]) -> bool {
+    const GUARD: &[u8] = b"howdah_guard";
+    message.windows(GUARD.len()).any(|window| window == GUARD)
 }

@@ -16,10 +16,9 @@ use crate::router::core::{
 impl Session {
     /// Runs a `Q` or `F` message.
     pub(super) async fn simple(&mut self, frame: Frame) -> Result<(), Stop> {
-        self.relay.begin();
+        self.note(&frame);
         self.batch.ends = true;
         self.skip = false;
-        self.batch.frames.push(frame.clone());
         let done = if frame.tag == b'Q' { self.query(&frame).await } else { self.function_call(&frame).await };
         match done {
             Err(Fault::Stop(stop)) => return Err(stop),
@@ -80,7 +79,8 @@ impl Session {
 
     /// One statement. `frame`: the message it came in, where it came alone.
     async fn statement(&mut self, text: Rc<Text>, frame: Option<&Frame>) -> Result<(), Fault> {
-        let statement = Statement { id: super::statement::NONE, text, types: Vec::new() };
+        let context = self.context.id;
+        let statement = Statement { id: super::statement::NONE, text, types: Vec::new(), context };
         let Some(plan) = statement.plan() else { return Ok(()) };
         self.check_failed(statement.effects())?;
         if !matches!(plan, Plan::ShowTier) {

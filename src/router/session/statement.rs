@@ -36,6 +36,8 @@ pub struct Statement {
     pub text: Rc<Text>,
     /// Parameter types as far as the client said them.
     pub types: Vec<u32>,
+    /// Number of the context it was planned in.
+    pub context: u64,
 }
 
 impl Statement {
