@@ -3,6 +3,7 @@
 mod agent;
 mod cluster;
 mod coordinators;
+mod distributed;
 mod planner;
 mod router;
 mod scenarios;
