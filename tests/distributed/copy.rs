@@ -36,7 +36,7 @@ async fn rows_find_their_shards() {
     let parts: [&[u8]; 3] = [b"v,k\n\"a\nb\",1\n\"c\"", b"\"d\",2\n,", b"3\ne,4\n"];
     assert_eq!(copy_in(&client, "COPY t FROM STDIN (FORMAT csv, HEADER)", &parts).await.expect("copied"), 4);
     assert_eq!(rows(&client, "SELECT * FROM t ORDER BY k").await, ["a\nb|1", "c\"d|2", "NULL|3", "e|4"]);
-    let many: String = (5..20_000).map(|k| format!("value {k}\t{k}\n")).collect();
+    let many: String = (5..20_000).map(|k| format!("value {k}\t{k}\n")).collect::<Vec<_>>().concat();
     assert_eq!(copy_in(&client, "COPY t FROM STDIN", &[many.as_bytes()]).await.expect("copied"), 19_995);
     let counts = herd.on_shards("SELECT count(*) FROM t").await;
     assert!(counts.iter().all(|count| *count > 5_000), "{counts:?}");
@@ -63,7 +63,7 @@ async fn a_copy_that_fails_leaves_nothing() {
         .batch_execute("CREATE TABLE t (k int PRIMARY KEY, v int); SELECT create_distributed_table('t', 'k')")
         .await
         .expect("distributed");
-    let many: String = (0..5_000).map(|k| format!("{k}\t{k}\n")).collect();
+    let many: String = (0..5_000).map(|k| format!("{k}\t{k}\n")).collect::<Vec<_>>().concat();
     for bad in ["1\tx\n", "\\N\t1\n", "9\n", "x\t1\n", "1\t1\n"] {
         let error = copy_in(&client, "COPY t FROM STDIN", &[many.as_bytes(), bad.as_bytes()]).await;
         assert!(error.is_err(), "{bad:?}");

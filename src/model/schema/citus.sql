@@ -163,3 +163,15 @@ CREATE OR REPLACE FUNCTION pg_catalog.citus_set_coordinator_host(
     host text, port integer DEFAULT 5432, node_role text DEFAULT 'primary',
     node_cluster name DEFAULT 'default')
 RETURNS void LANGUAGE sql AS $$ SELECT howdah.joins_by_itself('citus_set_coordinator_host') $$;
+
+CREATE OR REPLACE FUNCTION pg_catalog.get_shard_id_for_distribution_column(
+    table_name regclass, distribution_value text DEFAULT NULL)
+RETURNS bigint LANGUAGE sql AS $$
+    SELECT howdah.router_only('get_shard_id_for_distribution_column'); SELECT 0::bigint
+$$;
+
+CREATE OR REPLACE FUNCTION pg_catalog.get_shard_id_for_distribution_column(
+    table_name regclass, distribution_value bigint)
+RETURNS bigint LANGUAGE sql AS $$
+    SELECT howdah.router_only('get_shard_id_for_distribution_column'); SELECT 0::bigint
+$$;

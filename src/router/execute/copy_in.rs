@@ -257,15 +257,12 @@ impl<'a> CopyInto<'a> {
         data: &[u8],
         query: &GroupId,
     ) -> Result<(), ExecError> {
-        let routed = match splitter {
-            Some(splitter) => {
-                splitter.push(data);
-                self.route(splitter, servers, query).await
-            }
-            None => {
-                self.everywhere(servers, data);
-                Ok(())
-            }
+        let routed = if let Some(splitter) = splitter {
+            splitter.push(data);
+            self.route(splitter, servers, query).await
+        } else {
+            self.everywhere(servers, data);
+            Ok(())
         };
         self.settled(servers, routed).await
     }

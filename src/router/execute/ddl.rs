@@ -48,7 +48,8 @@ pub async fn run(session: &mut Session, plan: &Ddl, catalog: &Catalog) -> Result
         on_query.clear();
     } else if is_analyze(&text) && plan.tables.is_empty() {
         let tables = query_sql(session, &query, ANALYZED, catalog).await?.rows;
-        on_query = tables.into_iter().flatten().flatten().map(|table| format!("ANALYZE {table};\n")).collect();
+        let tables: Vec<String> = tables.into_iter().flatten().flatten().collect();
+        on_query = if tables.is_empty() { String::new() } else { format!("ANALYZE {}", tables.join(", ")) };
     } else {
         on_query += &text;
     }

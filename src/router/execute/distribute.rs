@@ -8,9 +8,11 @@
 //! commit: two phases, decided by the query group
 //! ```
 
+use bytes::Bytes;
+
 use super::{
-    ask,
-    colocation::ensure_colocation,
+    Ask, ask, bucket,
+    colocation_client::ensure_colocation,
     error::ExecError,
     move_rows::{self, Rows},
     reference::ready_shards,
@@ -22,11 +24,12 @@ use crate::{
     },
     router::{
         core::{
-            catalog::Catalog,
+            catalog::{Catalog, Table, TableName},
             distribute::{Copies, Facts, ShardDdl, check_distribute, check_reference},
             error::UserError,
             plan::{ColocateWith, Function},
             protocol::backend,
+            request::Param,
             settings::literal,
         },
         housekeeping::group_number,
@@ -34,13 +37,11 @@ use crate::{
     },
 };
 
-/// Runs one of the functions. `describe`: `RowDescription` too.
-pub async fn run(
-    session: &mut Session,
-    function: &Function,
-    describe: bool,
-    catalog: &Catalog,
-) -> Result<(), ExecError> {
+/// Numbers that `pg_dist_shard` keeps for each table: more than a colocation group has buckets.
+const BUCKETS_PER_TABLE: u64 = 2048;
+
+/// Runs one of the functions.
+pub async fn run(session: &mut Session, function: &Function, ask: &Ask, catalog: &Catalog) -> Result<(), ExecError> {
     session.open_block();
     let query = session.query_group()?;
     super::join_all(session, std::slice::from_ref(&query), true).await?;
@@ -58,18 +59,26 @@ pub async fn run(
             work.undistribute(table).await?;
             "undistribute_table"
         }
-        Function::ShardId { .. } => {
-            let what = "get_shard_id_for_distribution_column";
-            return Err(UserError::unsupported(what, "Ask the view pg_dist_shard.").into());
+        Function::ShardId { table, value } => {
+            let id = work.shard_id(table, value.as_deref()).await?;
+            // The client's format of a bigint.
+            let value = if ask.formats.first() == Some(&1) { id.to_be_bytes().to_vec() } else { id.to_string().into() };
+            answer(session, "get_shard_id_for_distribution_column", &value, ask.describe);
+            return Ok(());
         }
     };
+    answer(session, name, b"", ask.describe);
+    Ok(())
+}
+
+/// One row of one column.
+fn answer(session: &mut Session, name: &str, value: &[u8], describe: bool) {
     let out = &mut session.client.output;
     if describe {
         backend::text_columns(out, &[name]);
     }
-    backend::data_row(out, &[Some(b"")]);
+    backend::data_row(out, &[Some(value)]);
     backend::command_complete(out, "SELECT 1");
-    Ok(())
 }
 
 struct Work<'a> {
@@ -156,6 +165,33 @@ impl Work<'_> {
         }
         self.on_shards(&shards, &format!("DROP TABLE {}", facts.quoted)).await?;
         self.done().await
+    }
+
+    /// The bucket of a value, as the number that `pg_dist_shard` gives it.
+    async fn shard_id(&mut self, table: &str, value: Option<&str>) -> Result<u64, ExecError> {
+        let sql = format!(
+            "SELECT relation, schema, name FROM howdah.catalog WHERE relation = to_regclass({})",
+            literal(table)
+        );
+        let row = self.query_sql(&sql).await?.rows.into_iter().next().unwrap_or_default();
+        let [Some(oid), Some(schema), Some(name)] = &row[..] else {
+            return Err(UserError::error("42P01", format!("relation \"{table}\" is not distributed")).into());
+        };
+        let oid: u64 = oid.parse().unwrap_or(0);
+        let known = self.catalog.get(&TableName::new(schema, name)).and_then(Table::distribution);
+        let Some(distribution) = known else { return Ok(oid * BUCKETS_PER_TABLE) };
+        let Some(value) = value else {
+            return Err(UserError::error(
+                "22004",
+                "distribution value cannot be NULL for tables other than reference tables.",
+            )
+            .into());
+        };
+        let param = Param { type_oid: 0, binary: false, value: Some(Bytes::copy_from_slice(value.as_bytes())) };
+        let question = bucket::Question { key: distribution.key_type, stored: None, param };
+        let server = super::server(&mut self.session.participants, &self.query);
+        let bucket = bucket::ask(server, &self.query, self.catalog, &question, distribution.bucket_count).await?;
+        Ok(oid * BUCKETS_PER_TABLE + u64::from(bucket))
     }
 
     /// Finds the table, locks it, and learns everything about it.

@@ -36,17 +36,11 @@ pub async fn run(session: &mut Session, plan: &InsertSelect, ask: &Ask, catalog:
     let lines = lines.finish().map_err(|error| {
         UserError::error("54000", error.to_string()).hint("Insert in several statements, each for a part of the rows.")
     })?;
-    let groups;
-    let placement = match &plan.copy.key {
-        Some(key) => {
-            let placement = super::placement(session, key.colocation).await?;
-            groups = super::distinct(&placement);
-            placement
-        }
-        None => {
-            groups = super::reference::copies(session, &plan.copy.table, catalog).await?;
-            Vec::new()
-        }
+    let (groups, placement) = if let Some(key) = &plan.copy.key {
+        let placement = super::placement(session, key.colocation).await?;
+        (super::distinct(&placement), placement)
+    } else {
+        (super::reference::copies(session, &plan.copy.table, catalog).await?, Vec::new())
     };
     super::join_all(session, &groups, false).await?;
     let mut copy = CopyInto::new(&plan.copy, catalog, &groups, &placement);

@@ -3,7 +3,7 @@
 
 pub mod ask;
 mod bucket;
-mod colocation;
+mod colocation_client;
 pub mod commit;
 mod copy_in;
 mod copy_out;
@@ -65,9 +65,13 @@ pub async fn run(session: &mut Session, plan: &Plan, ask: &Ask) -> Result<(), Ex
         Plan::ReferenceWrite(plan) => reference::write(session, plan, ask, &catalog).await,
         Plan::CopyIn(plan) => copy_in::run(session, plan, &catalog).await,
         Plan::CopyOut(plan) => copy_out::run(session, plan, ask, &catalog).await,
-        Plan::Function(function) => distribute::run(session, function, ask.describe, &catalog).await,
+        Plan::Function(function) => distribute::run(session, function, ask, &catalog).await,
         Plan::Ddl(plan) => ddl::run(session, plan, &catalog).await,
         Plan::Explain(plan) => explain::run(session, plan, ask, &catalog).await,
+        Plan::Prepare(_) => {
+            let hint = "Use prepared statements of the protocol, as drivers do.";
+            Err(UserError::unsupported("SQL PREPARE of a statement on distributed tables", hint).into())
+        }
         Plan::Refuse(refusal) => Err(ExecError::from((**refusal).clone())),
         other => {
             let what = format!("running a plan of tier \"{}\" here", other.tier());
