@@ -115,7 +115,7 @@ async fn a_running_cluster_answers_mistakes_with_the_right_code_and_goes_on() {
     disconnects(&cluster).await;
     admin(&cluster);
     let second = dev(&cluster.directory(), free_block(), &[]);
-    refused(&second, 1, &["--base-port"]);
+    refused(&second, 1, &["holds a cluster made with", "leave the flag out"]);
     let directory = cluster.directory();
     let again = run(&["dev", "--dir", directory.to_string_lossy().as_ref()]);
     refused(&again, 1, &["another howdah dev", "stop it"]);
