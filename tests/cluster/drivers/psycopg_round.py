@@ -1,4 +1,4 @@
-"""What applications do with psycopg 3: parameters, types, server-side cursors, COPY, pipelines,
+"""What applications do with psycopg 3: parameters, types, streamed rows, COPY, pipelines,
 transactions, errors. Called by drivers.rs with a connection string."""
 
 import datetime
@@ -35,9 +35,8 @@ with psycopg.connect(dsn) as connection:
     assert connection.execute("SELECT count(*), sum(number) FROM drivers_psycopg").fetchone() == (200, decimal.Decimal("350.00"))
     assert connection.execute("SELECT id FROM drivers_psycopg ORDER BY id LIMIT 3").fetchall() == [(one,) for one in ids[:3]]
 
-    with connection.cursor("named") as cursor:
-        cursor.execute("SELECT id FROM drivers_psycopg ORDER BY id")
-        assert [row[0] for row in cursor] == ids
+    with connection.cursor() as cursor:  # rows one by one, as they come
+        assert [row[0] for row in cursor.stream("SELECT id FROM drivers_psycopg ORDER BY id")] == ids
     connection.commit()
 
     try:
