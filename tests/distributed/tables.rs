@@ -43,8 +43,8 @@ async fn a_table_goes_out_and_comes_back() {
     assert_eq!(refused(&client, "INSERT INTO t VALUES (NULL, 1)").await.0, "23502");
     assert_eq!(refused(&client, "SELECT create_distributed_table('t', 'k')").await.0, "42P16");
     let ask = "SELECT get_shard_id_for_distribution_column('t', 1001)";
-    let held = format!("SELECT count(*) FROM pg_dist_shard WHERE shardid = {}", rows(&client, ask).await[0]);
-    assert_eq!(rows(&client, &held).await, ["1"]);
+    let owned = format!("SELECT count(*) FROM pg_dist_shard WHERE shardid = {}", rows(&client, ask).await[0]);
+    assert_eq!(rows(&client, &owned).await, ["1"]);
     assert_eq!(rows(&client, "SELECT undistribute_table('t')").await, [""]);
     assert_eq!(rows(&client, "SELECT count(*), sum(n) FROM t").await, ["204|30160.00"]);
     assert_eq!(herd.on_shards("SELECT count(*) FROM pg_class WHERE relname LIKE 't\\_%b0%'").await, [0, 0]);
