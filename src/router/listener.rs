@@ -17,8 +17,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    core::protocol::startup,
-    pool::{Wanted, server::Link},
+    execute::cancel,
+    pool::Wanted,
     session::serve,
     worker::{Job, Shared, Worker},
 };
@@ -29,8 +29,6 @@ pub const DOOR: usize = 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Between two looks for idle connections to close.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
-/// Longest wait for a member to take a request to cancel.
-const CANCEL: Duration = Duration::from_secs(2);
 
 /// Accepts until cancelled.
 pub async fn accept(listener: TcpListener, shared: Arc<Shared>, read_only: bool, cancel: CancellationToken) {
@@ -107,21 +105,9 @@ fn begin(worker: &Rc<Worker>, index: usize, job: Job) {
         Job::Cancel { pid, secret } => {
             let Some(session) = worker.session(pid, secret) else { return };
             for link in session.links.borrow().iter() {
-                tokio::task::spawn_local(cancel_on(link.clone()));
+                let link = link.clone();
+                tokio::task::spawn_local(async move { cancel(&link).await });
             }
         }
-    }
-}
-
-/// Passes a request to cancel on. There is no answer; one that fails leaves the statement running.
-async fn cancel_on(link: Rc<Link>) {
-    let mut packet = bytes::BytesMut::new();
-    startup::cancel(&mut packet, link.pid, link.secret);
-    let send = async {
-        let mut stream = TcpStream::connect((link.host.as_str(), link.port)).await?;
-        tokio::io::AsyncWriteExt::write_all(&mut stream, &packet).await
-    };
-    if let Ok(Err(error)) = tokio::time::timeout(CANCEL, send).await {
-        tracing::debug!(%error, host = link.host, port = link.port, "not cancelled");
     }
 }

@@ -206,3 +206,22 @@ async fn the_read_only_port_refuses_writes() {
     let refused = client.batch_execute("CREATE TABLE t (a int)").await.expect_err("read-only");
     assert_eq!(refused.code(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_runs_for_nobody_is_cancelled() {
+    let postgres = Postgres::start().await;
+    let router = Router::start(&postgres).await;
+    let (client, connection) = router.config().connect(NoTls).await.expect("connect");
+    let connection = tokio::spawn(connection);
+    let sleep = tokio::spawn(async move { client.batch_execute("SELECT pg_sleep(600)").await });
+    let watcher = router.client().await;
+    let count = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)' AND state = 'active'";
+    while one(&watcher, count).await != "1" {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    connection.abort();
+    assert!(sleep.await.expect("no panic").is_err());
+    while one(&watcher, count).await != "0" {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWrite as _},
+    io::{AsyncReadExt as _, AsyncWrite as _, ReadBuf},
     net::TcpStream,
 };
 
@@ -31,12 +31,14 @@ pub struct Client {
     pub output: BytesMut,
     bulk: bool,
     written: u64,
+    /// It has sent something since the last read.
+    peeked: bool,
 }
 
 impl Client {
     /// Of an accepted socket.
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, input: BytesMut::new(), output: BytesMut::new(), bulk: false, written: 0 }
+        Self { stream, input: BytesMut::new(), output: BytesMut::new(), bulk: false, written: 0, peeked: false }
     }
 
     /// Bytes written so far.
@@ -51,6 +53,7 @@ impl Client {
             self.input.reserve(room);
         }
         let free = self.input.capacity() - self.input.len();
+        self.peeked = false;
         pin!(self.stream.read_buf(&mut self.input)).poll(cx).map(|read| match read {
             Ok(0) | Err(_) => Err(Stop::Gone),
             Ok(count) => {
@@ -68,6 +71,23 @@ impl Client {
     /// A whole message that has been read already.
     pub fn take(&mut self) -> Result<Option<Frame>, Stop> {
         frame::take(&mut self.input).map_err(|error| Stop::Fatal(UserError::protocol(error)))
+    }
+
+    /// Ready when the client has gone, for whoever waits for something else. Costs no system call while
+    /// the client is silent; what it has sent meanwhile stays where it is, and is looked at once.
+    pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
+        if self.peeked {
+            return Poll::Pending;
+        }
+        let mut byte = [0];
+        match self.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Stop::Gone),
+            Poll::Ready(Ok(_)) => {
+                self.peeked = true;
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Pending,
+        }
     }
 
     /// Writes as much output as goes.

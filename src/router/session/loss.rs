@@ -4,10 +4,21 @@
 use super::{Fault, Session, Stop};
 use crate::router::{
     core::error::UserError,
+    execute::cancel,
     pool::server::{Lost, Server, ServerError},
 };
 
 impl Session {
+    /// The session ends: what is still running for it has no one to run for, and is cancelled.
+    pub(super) async fn abandon(&mut self) {
+        let active = if self.relay.due.is_empty() { None } else { self.active };
+        if let Some(at) = active {
+            let server = self.remove(at);
+            cancel(&server.link).await;
+        }
+        self.participants.clear();
+    }
+
     /// A participant's connection is lost.
     pub fn lost(&mut self, at: usize, lost: &Lost) -> Fault {
         let server = self.remove(at);

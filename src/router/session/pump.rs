@@ -54,7 +54,12 @@ impl Session {
                 if may_flush {
                     self.client.flush().await?;
                 }
-                self.participants[at].server.exchange().await
+                let (client, server) = (&mut self.client, &mut self.participants[at].server);
+                poll_fn(|cx| match server.poll_exchange(cx) {
+                    Poll::Ready(read) => Poll::Ready(Ok(read)),
+                    Poll::Pending => client.poll_gone(cx).map(Err),
+                })
+                .await?
             }
         };
         read.map_err(|lost| self.lost(at, &lost))

@@ -72,6 +72,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, wanted: Wanted) {
             let mut session = parts.into_session(&worker, client);
             let stop = session.run().await;
             worker.forget(&handle);
+            session.abandon().await;
             end(&mut session.client, stop).await;
         }
         Ok(Err(Refused::Stop(stop))) => end(&mut client, stop).await,
