@@ -22,8 +22,9 @@ const FIND_LEADER: Duration = Duration::from_secs(2);
 /// centres take milliseconds.
 const CONNECT: Duration = Duration::from_millis(500);
 /// HTTP/2 pings on connections between coordinators: a connection that a partition has killed is
-/// given up after a second, so a healed partition is used at once.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(500));
+/// given up in the end. Longer than a starved coordinator is ever silent: a connection given up counts
+/// as broken, and a follower then deposes its leader at once; what hangs is for Raft's timeout to notice.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
 /// Marks a call that a coordinator passed on: it is passed on once only.
 const FORWARDED: &str = "howdah-forwarded";
 /// Names the leader in the metadata of an UNAVAILABLE.
