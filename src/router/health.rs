@@ -1,8 +1,14 @@
 //! `/livez`, `/readyz`, `/metrics` of a router. Called by `run`.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
-use super::{topology_watch, worker::Shared};
+use super::{
+    topology_watch,
+    worker::{Shared, TIERS},
+};
 use crate::host::{http::Probes, metrics::Metrics};
 
 /// What the pages are made of.
@@ -29,6 +35,11 @@ impl Probes for Health {
         let mut open = page.gauge("howdah_router_open_transactions", "Transactions in progress on a group.");
         for (group, count) in counters.open_transactions() {
             open.sample(&[("group", group.as_str())], count);
+        }
+        let mut statements = page.counter("howdah_router_statements_total", "Statements run, by tier.");
+        for (index, tier) in TIERS.iter().enumerate() {
+            let of_worker = |counts: &[AtomicU64; TIERS.len()]| counts[index].load(Ordering::Relaxed);
+            statements.sample(&[("tier", tier)], self.0.statements.iter().map(of_worker).sum::<u64>());
         }
         page.gauge("howdah_router_topology_revision", "Topology that all workers work by.")
             .sample(&[], self.0.applied());

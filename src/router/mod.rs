@@ -101,6 +101,7 @@ pub async fn start(
         doors,
         loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
         revisions: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+        statements: (0..workers).map(|_| Default::default()).collect(),
         config,
     });
     let mut threads = Vec::with_capacity(workers);

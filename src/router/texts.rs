@@ -10,7 +10,7 @@ use super::session::Text;
 /// Bytes of text whose plans are kept per worker; a plan is some ten times its text.
 const LIMIT: usize = 8 << 20;
 /// A longer text is not worth keeping: it is data, and will not come again.
-const LONGEST: usize = 32 << 10;
+pub const LONGEST: usize = 32 << 10;
 
 #[derive(Debug)]
 struct Entry {
@@ -34,20 +34,16 @@ impl Texts {
         self.by_text.get(sql)?.iter().find(fits).map(|entry| entry.text.clone())
     }
 
-    /// Keeps plans. A newer catalog throws all others away; so does a full cache.
+    /// Keeps plans of a text no longer than [`LONGEST`]. A newer catalog throws all others away; so does
+    /// a full cache.
     pub fn keep(&mut self, text: &Rc<Text>, types: &[u32], context: u64) {
-        if text.sql.len() > LONGEST {
-            return;
-        }
         if text.version != self.version || self.bytes > LIMIT {
             self.by_text.clear();
             self.bytes = 0;
             self.version = text.version;
         }
-        // The client's buffer is larger than the text: a copy of its own.
-        let sql = Bytes::copy_from_slice(&text.sql);
-        self.bytes += sql.len() + 64;
-        let text = Rc::new(Text { sql: sql.clone(), planned: text.planned.clone(), version: text.version });
-        self.by_text.entry(sql).or_default().push(Entry { types: types.to_vec(), context, text });
+        self.bytes += text.sql.len() + 64;
+        let entry = Entry { types: types.to_vec(), context, text: text.clone() };
+        self.by_text.entry(text.sql.clone()).or_default().push(entry);
     }
 }

@@ -55,7 +55,13 @@ pub struct Shared {
     pub loads: Vec<AtomicUsize>,
     /// Topology each worker works by.
     pub revisions: Vec<AtomicU64>,
+    /// Statements that each worker ran, by tier.
+    pub statements: Vec<[AtomicU64; TIERS.len()]>,
 }
+
+/// The ways a statement can run (`Plan::tier`), the frequent ones first; the last stands for all others.
+pub const TIERS: [&str; 9] =
+    ["local", "one shard", "scatter", "rows by key", "split by key", "reference write", "function", "ddl", "other"];
 
 impl Shared {
     /// The topology that all workers work by.
@@ -224,6 +230,12 @@ impl Worker {
             contexts.insert(ContextKey { version: self.catalog_version(), ..key }, context.clone());
         }
         context
+    }
+
+    /// Counts a statement.
+    pub fn ran(&self, tier: &str) {
+        let index = TIERS.iter().position(|known| *known == tier).unwrap_or(TIERS.len() - 1);
+        self.shared.statements[self.index as usize][index].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Registers a session: its number says which worker has it.

@@ -118,6 +118,15 @@ pub struct OneShard {
     pub null_key: NullKey,
 }
 
+impl OneShard {
+    /// The text for a bucket's leaf.
+    pub fn text_for(&self, bucket: u32) -> String {
+        let mut text = String::new();
+        self.text.render(Some(Leaf { bucket, bucket_count: self.bucket_count }), &mut text);
+        text
+    }
+}
+
 /// What a parameter that turns out to be NULL means where the key was expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NullKey {

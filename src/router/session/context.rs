@@ -15,6 +15,7 @@ use crate::router::{
         Identity,
         server::{CallError, Server},
     },
+    texts::LONGEST,
     worker::{ContextKey, Worker},
 };
 
@@ -52,7 +53,12 @@ impl Session {
         if let Some(text) = self.worker.texts.borrow().get(sql, types, self.context.id, version) {
             return Ok(text);
         }
-        let text = Rc::new(self.plan(sql, types, version));
+        if sql.len() > LONGEST {
+            return Ok(Rc::new(self.plan(sql, types, version)));
+        }
+        // What is kept must not keep the client's buffer, which is larger.
+        let sql = Bytes::copy_from_slice(sql);
+        let text = Rc::new(self.plan(&sql, types, version));
         self.worker.texts.borrow_mut().keep(&text, types, self.context.id);
         Ok(text)
     }
@@ -71,7 +77,7 @@ impl Session {
             Ok(text) => plan_text(&input, text),
             Err(_) => plan_text(&input, &String::from_utf8_lossy(sql)),
         };
-        Text { sql: sql.clone(), planned, version }
+        Text::new(sql.clone(), planned, version)
     }
 
     /// Asks the query group what names mean now: inside the transaction where that is possible.

@@ -28,7 +28,10 @@ impl Session {
             self.show_tier(bind.is_none());
             return Ok(());
         }
-        self.tier = plan.tier();
+        // A simple query was counted when it came.
+        if bind.is_some() {
+            self.ran(plan.tier());
+        }
         self.catalog_touched |= matches!(plan, Plan::Function(_) | Plan::Ddl(_));
         let ask = match bind {
             Some(bind) => asked(bind, &statement.types)

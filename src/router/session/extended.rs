@@ -7,7 +7,7 @@ use super::{
     Fault, Portal, Session, Statement, Stop,
     control::Course,
     relay::Due,
-    statement::{is_control, keeps},
+    statement::{Leaf, is_control, keeps},
 };
 use crate::{
     model::ids::GroupId,
@@ -147,15 +147,18 @@ impl Session {
     }
 
     async fn bind_one_shard(&mut self, plan: &OneShard, statement: &Statement, bind: &Bind) -> Result<GroupId, Fault> {
-        let (at, sql) = self.one_shard(plan, Some((bind, &statement.types))).await?;
-        let types: Vec<u32> = statement.types.iter().map(|oid| if *oid < FIRST_USER_TYPE { *oid } else { 0 }).collect();
-        let sql = super::simple::bytes(sql);
-        let id = self.worker.number(self.search_path_setting(), &sql, &types);
+        let (at, bucket) = self.one_shard(plan, Some((bind, &statement.types))).await?;
+        let types =
+            || statement.types.iter().map(|oid| if *oid < FIRST_USER_TYPE { *oid } else { 0 }).collect::<Vec<_>>();
+        let leaf = statement.text.leaf(bucket, || {
+            let sql = bytes::Bytes::from(plan.text_for(bucket).into_bytes());
+            Leaf { id: self.worker.number(statement.context, &sql, &types()), sql }
+        });
         let name = bytes::Bytes::from_static(b"leaf");
-        if !self.knows(at, &name, id) {
-            self.send_parse(at, &name, id, &sql, &types, true);
+        if !self.knows(at, &name, leaf.id) {
+            self.send_parse(at, &name, leaf.id, &leaf.sql, &types(), true);
         }
-        self.send_bind(at, bind, id.name().as_bytes(), false);
+        self.send_bind(at, bind, leaf.id.name().as_bytes(), false);
         Ok(self.participants[at].group().clone())
     }
 
@@ -214,12 +217,12 @@ impl Session {
         let at = self.switch(group).await?;
         match statement.plan() {
             Some(Plan::OneShard(plan)) => {
-                self.tier = "one shard";
+                self.ran("one shard");
                 self.participants[at].wrote |= plan.is_write;
                 self.batch.may_have_written |= plan.is_write && self.block.is_none();
             }
             Some(Plan::Local(local)) => {
-                self.tier = "local";
+                self.ran("local");
                 self.wrote_local(at, local.read_only);
                 self.keep_if_needed(at, &local.effects);
             }

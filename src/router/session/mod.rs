@@ -322,6 +322,12 @@ impl Session {
         }
     }
 
+    /// A statement runs this way.
+    pub(super) fn ran(&mut self, tier: &'static str) {
+        self.tier = tier;
+        self.worker.ran(tier);
+    }
+
     /// What `ReadyForQuery` says.
     pub fn status(&self) -> u8 {
         self.block.as_ref().map_or(b'I', Block::status)

@@ -13,7 +13,7 @@ use crate::{
         core::{
             error::UserError,
             hash::{KeyType, Value, bucket_of},
-            plan::{KeySource, Leaf, NullKey, OneShard, Refusal, null_key},
+            plan::{KeySource, NullKey, OneShard, Refusal, null_key},
             protocol::{
                 backend,
                 frontend::{self, Bind, Parameter},
@@ -32,19 +32,17 @@ use crate::{
 const MAP_WAIT: Duration = Duration::from_secs(5);
 
 impl Session {
-    /// Makes the bucket's shard the active participant: its index, and the text for it.
+    /// Makes the bucket's shard the active participant: its index, and the bucket.
     pub(super) async fn one_shard(
         &mut self,
         plan: &OneShard,
         bound: Option<(&Bind, &[u32])>,
-    ) -> Result<(usize, String), Fault> {
+    ) -> Result<(usize, u32), Fault> {
         let bucket = self.bucket(plan, bound).await?;
         let group = self.place(plan.colocation, bucket).await?;
         let at = self.switch(&group).await?;
         self.learn_names()?;
-        let mut sql = String::new();
-        plan.text.render(Some(Leaf { bucket, bucket_count: plan.bucket_count }), &mut sql);
-        Ok((at, sql))
+        Ok((at, bucket))
     }
 
     /// Leaves' names in messages are put into the user's by the catalog of now.
@@ -132,6 +130,9 @@ impl Session {
         let find = |topology: &Topology| {
             topology.colocations.get(&colocation).and_then(|it| it.buckets.get(bucket as usize)).cloned()
         };
+        if let Some(group) = find(&self.worker.pools.topology()) {
+            return Ok(group);
+        }
         let wait = async {
             loop {
                 if let Some(group) = find(&self.worker.pools.topology()) {

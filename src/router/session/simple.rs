@@ -3,13 +3,11 @@
 
 use std::rc::Rc;
 
-use bytes::Bytes;
-
 use super::{Fault, Session, Statement, Stop, Text, control::Course, relay::Due};
 use crate::router::core::{
     error::UserError,
     plan::{Plan, Planned},
-    plan_utility::Effect,
+    plan_utility::{Effect, TransactionModes},
     protocol::{backend, frame::Frame, frontend},
 };
 
@@ -63,7 +61,7 @@ impl Session {
             // A statement before it may have changed the catalog.
             let one = if text.version == self.catalog_version() {
                 let planned = Planned { range: 0..sql.len(), plan: planned.plan.clone() };
-                Rc::new(Text { sql, planned: vec![planned], version: text.version })
+                Rc::new(Text::new(sql, vec![planned], text.version))
             } else {
                 self.text(&sql, &[]).await?
             };
@@ -84,7 +82,7 @@ impl Session {
         let Some(plan) = statement.plan() else { return Ok(()) };
         self.check_failed(statement.effects())?;
         if !matches!(plan, Plan::ShowTier) {
-            self.tier = plan.tier();
+            self.ran(plan.tier());
         }
         match plan {
             Plan::Local(local) if local.effects.is_empty() => {
@@ -109,7 +107,8 @@ impl Session {
                 }
             },
             Plan::OneShard(plan) => {
-                let (at, sql) = self.one_shard(plan, None).await?;
+                let (at, bucket) = self.one_shard(plan, None).await?;
+                let sql = plan.text_for(bucket);
                 self.participants[at].wrote |= plan.is_write;
                 self.batch.may_have_written |= plan.is_write && self.block.is_none();
                 self.forward_statement(at, sql.as_bytes(), None).await
@@ -192,7 +191,7 @@ fn passes_whole(planned: &Planned) -> bool {
         matches!(
             effect,
             Effect::Pin(_)
-                | Effect::Begin(_)
+                | Effect::Begin(TransactionModes { isolation: None, read_only: None, deferrable: None })
                 | Effect::Commit { chain: false }
                 | Effect::Rollback { chain: false }
                 | Effect::Prepare(_)
@@ -206,9 +205,4 @@ fn passes_whole(planned: &Planned) -> bool {
         Plan::Local(local) => local.effects.iter().all(passive),
         _ => false,
     }
-}
-
-/// A text whose bytes are kept.
-pub(super) fn bytes(sql: String) -> Bytes {
-    Bytes::from(sql.into_bytes())
 }

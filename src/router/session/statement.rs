@@ -1,6 +1,6 @@
 //! A session's prepared statements and portals. Called by the session's extended protocol.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
 use bytes::Bytes;
 
@@ -25,6 +25,29 @@ pub struct Text {
     pub planned: Vec<Planned>,
     /// Version of the catalog it was planned by.
     pub version: i64,
+    /// What a statement of one bucket is on each leaf it was bound to; at most one per bucket.
+    leaves: RefCell<HashMap<u32, Leaf>>,
+}
+
+/// A statement for one leaf.
+#[derive(Debug, Clone)]
+pub struct Leaf {
+    /// Its number on servers.
+    pub id: StatementId,
+    /// Its text.
+    pub sql: Bytes,
+}
+
+impl Text {
+    /// A text planned by this version of the catalog.
+    pub fn new(sql: Bytes, planned: Vec<Planned>, version: i64) -> Self {
+        Self { sql, planned, version, leaves: RefCell::default() }
+    }
+
+    /// The statement for a bucket's leaf, made where it is asked for first.
+    pub fn leaf(&self, bucket: u32, make: impl FnOnce() -> Leaf) -> Leaf {
+        self.leaves.borrow_mut().entry(bucket).or_insert_with(make).clone()
+    }
 }
 
 /// A prepared statement of a session, or the one statement of a simple query.
