@@ -1,13 +1,17 @@
 //! `EXPLAIN` of a distributed statement: the tier, where it runs and what is sent there, then what
 //! PostgreSQL says on one shard. Called by [`super::run`].
 
-use super::{Ask, ask, error::ExecError, scatter::bucket_of};
+use super::{
+    Ask, ask,
+    error::ExecError,
+    scatter::{bucket_of, targets},
+};
 use crate::{
     model::ids::{ColocationId, GroupId},
     router::{
         core::{
             catalog::Catalog,
-            plan::{Explain, KeySource, Leaf, Merge, Plan, Refusal, Targets},
+            plan::{Explain, Leaf, Merge, Plan, Refusal, Targets},
             protocol::backend,
         },
         session::Session,
@@ -72,7 +76,7 @@ async fn tell(session: &mut Session, plan: &Plan, ask: &Ask, catalog: &Catalog) 
             let placement = super::placement(session, scatter.colocation).await?;
             let shards = match &scatter.targets {
                 Targets::All => super::distinct(&placement),
-                Targets::Keys(keys) => of_keys(session, keys, ask, catalog, scatter.bucket_count, &placement).await?,
+                Targets::Keys(keys) => targets(session, keys, ask, catalog, scatter.bucket_count, &placement).await?,
             };
             scatter.shard.render(None, &mut text);
             let names: Vec<&str> = shards.iter().map(GroupId::as_str).collect();
@@ -95,23 +99,6 @@ async fn tell(session: &mut Session, plan: &Plan, ask: &Ask, catalog: &Catalog) 
         _ => {}
     }
     Ok(Told { lines, ask: about })
-}
-
-async fn of_keys(
-    session: &mut Session,
-    keys: &[KeySource],
-    ask: &Ask,
-    catalog: &Catalog,
-    bucket_count: u32,
-    placement: &[GroupId],
-) -> Result<Vec<GroupId>, ExecError> {
-    let mut shards = Vec::new();
-    for key in keys {
-        if let Some(bucket) = bucket_of(session, key, ask, catalog, bucket_count).await? {
-            shards.push(placement[bucket as usize].clone());
-        }
-    }
-    Ok(super::distinct(&shards))
 }
 
 async fn placed(session: &Session, colocation: ColocationId, bucket: u32) -> Result<GroupId, ExecError> {

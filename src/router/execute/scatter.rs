@@ -56,7 +56,7 @@ pub async fn scatter(
 }
 
 /// The shards of some keys; at least one shard.
-async fn targets(
+pub(super) async fn targets(
     session: &mut Session,
     keys: &[KeySource],
     ask: &Ask,
