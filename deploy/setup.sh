@@ -72,9 +72,13 @@ setup_postgres() {
 
 has_libclang() {
   [ -n "${LIBCLANG_PATH:-}" ] && return 0
-  (ldconfig -p 2>/dev/null || true) | grep -c 'libclang[-.]' >/dev/null && return 0
-  ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib64/libclang.so* /Library/Developer/CommandLineTools/usr/lib/libclang.dylib \
-    >/dev/null 2>&1
+  # libclang-cpp, which LLVM's own tools bring, is another library and is not enough.
+  (ldconfig -p 2>/dev/null || true) | grep -cE 'libclang(-[0-9][0-9.]*)?\.so' >/dev/null && return 0
+  for library in /usr/lib/llvm-*/lib/libclang.so* /usr/lib/llvm-*/lib/libclang-[0-9]*.so* /usr/lib64/libclang.so* \
+    /Library/Developer/CommandLineTools/usr/lib/libclang.dylib; do
+    [ -e "$library" ] && return 0
+  done
+  return 1
 }
 
 setup_compilers() {
