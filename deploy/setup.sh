@@ -14,17 +14,24 @@ as_root() {
   else die "this needs root; run it yourself and start again: sudo $*"; fi
 }
 
+# Runs a command that talks much and is of interest only when it fails.
+quietly() {
+  output=$("$@" 2>&1) && return 0
+  printf '%s\n' "$output" | tail -n 20 >&2
+  die "this failed, see above; mend it and start again: $*"
+}
+
 # Installs packages: apt names, then dnf names, then brew names, each as one quoted list.
 install_packages() {
   if has apt-get; then
     say "installing $1 (apt-get)"
-    [ -n "${APT_UPDATED:-}" ] || { as_root apt-get update -q >/dev/null; APT_UPDATED=1; }
+    [ -n "${APT_UPDATED:-}" ] || { quietly as_root apt-get update -q; APT_UPDATED=1; }
     # shellcheck disable=SC2086
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $1 >/dev/null
+    quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $1
   elif has dnf; then
     say "installing $2 (dnf)"
     # shellcheck disable=SC2086
-    as_root dnf install -y -q $2 >/dev/null
+    quietly as_root dnf install -y -q $2
   elif has brew; then
     say "installing $3 (brew)"
     # shellcheck disable=SC2086
@@ -54,12 +61,12 @@ find_postgres() {
 setup_postgres() {
   if [ -z "$(find_postgres)" ]; then
     if has apt-get; then
-      as_root apt-get update -q >/dev/null; APT_UPDATED=1
+      quietly as_root apt-get update -q; APT_UPDATED=1
       offered=$(apt-cache depends postgresql 2>/dev/null | sed -nE 's/.*Depends: postgresql-([0-9]+)$/\1/p' | head -n 1)
       if [ "${offered:-0}" -lt "$OLDEST_POSTGRES" ]; then
         say "this system offers PostgreSQL ${offered:-none}: adding PostgreSQL's own repository"
         install_packages "postgresql-common ca-certificates" "" ""
-        as_root /usr/share/postgresql-common/pgdg/apt.postgresql.org.sh -y >/dev/null
+        quietly as_root /usr/share/postgresql-common/pgdg/apt.postgresql.org.sh -y
       fi
     fi
     install_packages "postgresql postgresql-client" "postgresql-server postgresql-contrib" "postgresql@16"
@@ -99,13 +106,20 @@ setup_rust() {
     if has apt-get && apt-cache show rustup >/dev/null 2>&1; then install_packages rustup "" ""
     elif has dnf; then install_packages "" rustup ""
     elif has brew; then install_packages "" "" rust; fi
-    if has rustup-init; then rustup-init -y --no-modify-path -q; export PATH="$HOME/.cargo/bin:$PATH"; fi
+    if has rustup-init; then
+      quietly rustup-init -y --no-modify-path -q
+    elif ! has cargo && ! has rustup; then
+      say "this system has no package of rustup: installing it from https://sh.rustup.rs into ~/.cargo and ~/.rustup"
+      has curl || install_packages "curl ca-certificates" curl curl
+      quietly sh -c "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --no-modify-path"
+    fi
+    export PATH="$HOME/.cargo/bin:$PATH"
   fi
   if has rustup && ! { has cargo && at_least "$(cargo --version 2>/dev/null | cut -d' ' -f2)" "$wanted"; }; then
     say "installing Rust (rustup)"
     rustup toolchain install stable --profile default --no-self-update
   fi
-  has cargo || die "Rust is missing and this system has no package of it: install it from https://rustup.rs and start again"
+  has cargo || die "Rust is missing and could not be installed: install it from https://rustup.rs and start again"
   version=$(cargo --version | cut -d' ' -f2)
   at_least "$version" "$wanted" || die "Rust $version is too old, $wanted is needed: run 'rustup update', or see https://rustup.rs"
   say "Rust: $version"
