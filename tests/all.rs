@@ -4,6 +4,8 @@ mod agent;
 mod cluster;
 mod coordinators;
 mod distributed;
+#[allow(dead_code, unused_imports, reason = "benchmarks use the rest")]
+mod harness;
 mod planner;
 mod router;
 mod scenarios;

@@ -7,9 +7,9 @@ mod containers;
 mod drivers;
 mod faults;
 mod growth;
-mod ledger;
+mod partitions;
 pub mod plain;
-mod processes;
-mod running;
 mod start;
 mod tpch;
+
+use crate::harness::{ledger, processes, running};

@@ -2,29 +2,27 @@
 //! own; ended, with everything it started, when the value is dropped. Called by every cluster test.
 
 use std::{
-    fmt::Write as _,
     fs,
     io::{BufRead as _, BufReader},
     net::TcpListener,
+    ops::Deref,
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError, mpsc},
     thread,
-    time::Duration,
 };
 
-use howdah::{
-    host::clock::Clock,
-    model::status::{GroupStatus, MemberStatus, Status},
-};
+use howdah::{host::clock::Clock, model::status::MemberStatus};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{ledger::Target, processes};
+use super::{
+    processes,
+    site::{LOOK, Site},
+};
 
-/// The binary under test.
-pub const HOWDAH: &str = env!("CARGO_BIN_EXE_howdah");
+pub use super::site::{HOWDAH, PATIENCE, eventually, group, primary};
 
 /// Ports of scratch clusters: blocks of this size, the first free one is taken.
 const BLOCK: u16 = 200;
@@ -32,17 +30,12 @@ const BLOCK: u16 = 200;
 /// Where the blocks begin and end.
 const PORTS: (u16, u16) = (26_000, 27_000);
 
-/// For a cluster to become ready or healthy, on a machine that does other things as well.
-pub const PATIENCE: Duration = Duration::from_secs(90);
-
-/// Between two looks at a condition.
-const LOOK: Duration = Duration::from_millis(50);
-
 /// One cluster at a time.
-static TURN: Mutex<()> = Mutex::new(());
+pub static TURN: Mutex<()> = Mutex::new(());
 
 /// A running cluster.
 pub struct Cluster {
+    site: Site,
     dev: Child,
     scratch: TempDir,
     lines: mpsc::Receiver<String>,
@@ -61,7 +54,8 @@ impl Cluster {
         let base = free_block();
         let flags = flags.iter().map(ToString::to_string).collect();
         let (dev, lines) = spawn(&scratch, base, &flags);
-        let mut cluster = Self { dev, scratch, lines, seen: Vec::new(), base, flags, _turn: turn };
+        let site = site(base, scratch.path().join("cluster/log"));
+        let mut cluster = Self { site, dev, scratch, lines, seen: Vec::new(), base, flags, _turn: turn };
         cluster.wait_until_ready();
         cluster
     }
@@ -102,71 +96,6 @@ impl Cluster {
         self.base + 32 + 2 * index
     }
 
-    /// For tokio-postgres and libpq: router `index` first, the other after it.
-    pub fn dsn(&self, index: u16) -> String {
-        let (first, second) = (self.sql_port(index % 2), self.sql_port((index + 1) % 2));
-        format!(
-            "host=127.0.0.1,127.0.0.1 port={first},{second} user=howdah password=howdah dbname=howdah connect_timeout=5"
-        )
-    }
-
-    /// Where applications connect.
-    pub fn target(&self) -> Target {
-        Target { dsns: [self.dsn(0), self.dsn(1)] }
-    }
-
-    /// Addresses of the coordinators.
-    pub fn coordinators(&self) -> String {
-        (0..3).map(|n| format!("http://127.0.0.1:{}", self.base + n)).collect::<Vec<_>>().join(",")
-    }
-
-    /// Runs an admin command.
-    pub fn admin(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(HOWDAH);
-        command.args(arguments).args(["--coordinator", &self.coordinators()]);
-        command.output().expect("the binary runs")
-    }
-
-    /// `howdah status --output json`; `None` while nobody leads.
-    pub fn try_status(&self) -> Option<Status> {
-        let output = self.admin(&["status", "--output", "json"]);
-        output.status.success().then(|| serde_json::from_slice(&output.stdout).expect("status is documented JSON"))
-    }
-
-    /// The same, waiting for a leader.
-    pub fn status(&self) -> Status {
-        let mut status = None;
-        let answered = eventually(PATIENCE, || {
-            status = self.try_status();
-            status.is_some()
-        });
-        assert!(answered, "no status\n{}", self.report());
-        status.expect("it answered")
-    }
-
-    /// Waits until a picture of the cluster is as wanted.
-    pub fn wait_for(&self, what: &str, mut wanted: impl FnMut(&Status) -> bool) -> Status {
-        let mut last = None;
-        let reached = eventually(PATIENCE, || {
-            last = self.try_status();
-            last.as_ref().is_some_and(&mut wanted)
-        });
-        assert!(reached, "not reached: {what}\nlast: {last:#?}\n{}", self.report());
-        last.expect("it was reached")
-    }
-
-    /// Waits until every part is healthy again.
-    pub fn wait_until_healthy(&self) -> Status {
-        self.wait_for("every part is healthy", |status| {
-            status.coordinators.iter().all(|it| it.healthy)
-                && status.routers.iter().filter(|it| it.healthy).count() >= 2
-                && status
-                    .groups
-                    .iter()
-                    .all(|group| group.phase == "serving" && group.members.iter().all(|it| it.healthy))
-        })
-    }
-
     /// The scratch directory's cluster.
     pub fn directory(&self) -> PathBuf {
         self.scratch.path().join("cluster")
@@ -174,14 +103,16 @@ impl Cluster {
 
     /// What `howdah dev` said, and the end of every log.
     pub fn report(&self) -> String {
-        let mut text = format!("howdah dev said:\n{}\n", self.seen.join("\n"));
-        for entry in fs::read_dir(self.directory().join("log")).into_iter().flatten().flatten() {
-            let log = fs::read_to_string(entry.path()).unwrap_or_default();
-            let lines: Vec<_> = log.lines().collect();
-            let tail = lines[lines.len().saturating_sub(25)..].join("\n");
-            write!(text, "--- {}\n{tail}\n", entry.path().display()).expect("writing to a string cannot fail");
-        }
-        text
+        format!("howdah dev said:\n{}\n{}", self.seen.join("\n"), self.site.report())
+    }
+}
+
+/// A cluster of this machine is reached like any other.
+impl Deref for Cluster {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.site
     }
 }
 
@@ -203,16 +134,14 @@ impl Drop for Cluster {
     }
 }
 
-/// A group of the status.
-pub fn group<'a>(status: &'a Status, id: &str) -> &'a GroupStatus {
-    status.groups.iter().find(|group| group.id == id).expect("the group exists")
-}
-
-/// A group's primary.
-pub fn primary<'a>(status: &'a Status, id: &str) -> &'a MemberStatus {
-    let group = group(status, id);
-    let name = group.primary.as_deref().expect("the group has a primary");
-    group.members.iter().find(|member| member.id == name).expect("the primary is a member")
+/// A container of this machine: its agent and everything below it; a PostgreSQL that an agent took over is
+/// not below it.
+pub fn container(member: &MemberStatus) -> Vec<u32> {
+    let mut pids = processes::tree(member.pid.expect("an agent of this machine"));
+    pids.extend(member.postmaster_pid.into_iter().flat_map(processes::tree));
+    pids.sort_unstable();
+    pids.dedup();
+    pids
 }
 
 /// Postmasters that a killed agent left behind.
@@ -227,6 +156,15 @@ pub fn scratch() -> TempDir {
     let scratch = tempfile::Builder::new().prefix("howdah-test-").tempdir().expect("a scratch directory");
     fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
     scratch
+}
+
+/// Where `howdah dev` puts what: two query nodes, as every test has them.
+fn site(base: u16, logs: PathBuf) -> Site {
+    Site {
+        coordinators: (0..3).map(|n| format!("http://127.0.0.1:{}", base + n)).collect::<Vec<_>>().join(","),
+        routers: (0..2).map(|n| ("127.0.0.1".to_owned(), base + 32 + 2 * n)).collect(),
+        logs: Some(logs),
+    }
 }
 
 fn spawn(scratch: &TempDir, base: u16, flags: &Vec<String>) -> (Child, mpsc::Receiver<String>) {
@@ -259,16 +197,4 @@ pub fn free_block() -> u16 {
         base += BLOCK;
     }
     panic!("no free block of ports between {} and {}", PORTS.0, PORTS.1);
-}
-
-/// Waits until a condition holds; false if it does not in time.
-pub fn eventually(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
-    let clock = Clock::start();
-    while !holds() {
-        if clock.now().duration() >= limit {
-            return false;
-        }
-        thread::sleep(LOOK);
-    }
-    true
 }

@@ -52,3 +52,10 @@ pub fn is_alive(pid: u32) -> bool {
     };
     exists && !zombie()
 }
+
+/// A process's number in its own, innermost PID namespace: what it calls itself.
+pub fn own_number(pid: u32) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let numbers = text.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    numbers.split_whitespace().next_back()?.parse().ok()
+}
