@@ -182,7 +182,7 @@ impl<'a> File<'a> {
     fn forbidden_calls(&self) -> Vec<Broken> {
         const EVERYWHERE: [&str; 4] = [".unwrap()", "todo!(", "unimplemented!(", "dbg!("];
         const PRINTS: [&str; 4] = ["println!(", "print!(", "eprintln!(", "eprint!("];
-        let command_line = ["src/cli/", "src/admin/", "src/dev/", "src/main.rs", "tests/", "build.rs"];
+        let command_line = ["src/cli/", "src/admin/", "src/dev/", "src/main.rs", "tests/", "benches/", "build.rs"];
         let may_print = command_line.iter().any(|start| self.path.starts_with(start));
         let banned = EVERYWHERE.iter().chain(PRINTS.iter().filter(|_| !may_print));
         let mut broken = Vec::new();
