@@ -1,6 +1,7 @@
 //! Every integration test, in one binary: each further one would cost a link of everything.
 
 mod agent;
+mod chaos;
 mod cluster;
 mod coordinators;
 mod distributed;

@@ -8,7 +8,7 @@ mod cluster;
 mod coordinator;
 mod faults;
 mod postgres;
-mod random;
+pub mod random;
 mod story;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
