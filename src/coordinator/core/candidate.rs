@@ -103,6 +103,20 @@ pub fn could_elect(world: &World<'_>, reign: &Reign) -> bool {
     enough(&reign.recorded).is_some_and(|needed| count >= needed)
 }
 
+/// Whether enough members with data are reachable, besides a candidate, to elect one of them: the last
+/// reign's own primary, or enough of its cohort; where a loss was accepted, anyone.
+pub fn could_elect_without(world: &World<'_>, group: &Group, candidate: &MemberId) -> bool {
+    let usable = |id: &MemberId| {
+        let ready = |report: &Report| matches!(report.data, DataState::Ready { .. });
+        id != candidate && world.fresh_report(id).is_some_and(ready)
+    };
+    let Some(reign) = &group.reign else { return false };
+    let count = reign.recorded.standbys.iter().filter(|id| usable(id)).count();
+    usable(&reign.primary)
+        || enough(&reign.recorded).is_some_and(|needed| count >= needed)
+        || (world.loss_accepted(&group.id) && group.members.keys().any(usable))
+}
+
 /// The election, once there are enough recruits and nobody is worth waiting for.
 pub fn elect(world: &World<'_>, group: &Group, target: Option<&MemberId>, accept_data_loss: bool) -> Option<Proposal> {
     let recruits = recruits(world, group);

@@ -36,10 +36,14 @@ pub fn lost_primary(world: &World<'_>, group: &Group, reign: &Reign, target: Opt
     Some(open_epoch(world, group, target, suspicion.reason))
 }
 
-/// The next epoch of a group whose candidate is held to be lost.
+/// The next epoch of a group whose candidate is held to be lost. Where only silence speaks against it, and
+/// nobody could be elected without it, the next epoch could but elect it again and begin from the start.
 pub fn lost_candidate(world: &World<'_>, group: &Group, next: &Reign) -> Option<Proposal> {
-    let reason = suspicion::of_candidate(world, group, next)?;
-    Some(open_epoch(world, group, None, reason))
+    let suspicion = suspicion::of_candidate(world, group, next)?;
+    if !suspicion.certain && !candidate::could_elect_without(world, group, &next.primary) {
+        return None;
+    }
+    Some(open_epoch(world, group, None, suspicion.reason))
 }
 
 /// The reign is open: its primary has the epoch row acknowledged by the cohort it was elected with.

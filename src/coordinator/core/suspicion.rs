@@ -24,8 +24,11 @@ const PROMOTION_LIMIT: Millis = Millis(20_000);
 /// A candidate in recovery on its new timeline went down, unless it is just being promoted: then the
 /// timeline's first file is there before recovery ends, for some 10 ms, or 300 ms on a busy machine.
 const LEAVES_RECOVERY: Millis = Millis(2_000);
+/// How often limits double at most: 16 times 0.6 s is slow enough for any machine that gets anything done,
+/// and bounds what a candidate that dies in the fifth attempt costs to 10 s.
+const DOUBLINGS: u64 = 4;
 
-/// Why a primary is held to be lost.
+/// Why a primary, or a candidate, is held to be lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suspicion {
     /// In one sentence.
@@ -48,7 +51,7 @@ pub fn of_primary(world: &World<'_>, group: &Group, reign: &Reign) -> Option<Sus
         return (missed || late).then(|| guess(format!("{primary} does not attend this leader")));
     };
     if let Some(why) = not_primary(seen) {
-        return Some(Suspicion { reason: format!("{primary} {why}"), certain: true });
+        return Some(certain(format!("{primary} {why}")));
     }
     let lasted = world.observed.lasted(seen.condition.1, world.now);
     match (seen.link, standbys_say(world, reign, seen)) {
@@ -70,28 +73,44 @@ pub fn of_primary(world: &World<'_>, group: &Group, reign: &Reign) -> Option<Sus
     }
 }
 
-/// Why a candidate will not reign in this epoch.
-pub fn of_candidate(world: &World<'_>, group: &Group, next: &Reign) -> Option<String> {
+/// Why a candidate will not reign in this epoch. Its limits double with every epoch since the group last
+/// served: on a machine too slow for them each epoch would be given up for the next one, for ever.
+pub fn of_candidate(world: &World<'_>, group: &Group, next: &Reign) -> Option<Suspicion> {
     let primary = &next.primary;
     let silence = world.observed.silence(primary, world.now);
-    if silence > world.policy().suspect_after {
-        return Some(format!("candidate {primary} is silent for {silence} ms"));
+    if silence > longer(world.policy().suspect_after, group) {
+        return Some(guess(format!("candidate {primary} is silent for {silence} ms")));
     }
     let report = world.observed.report(primary)?;
     let lasted = world.observed.in_phase(&group.id, world.now);
     match &report.postgres {
-        PostgresSeen::Down { crashed: Some(why) } => Some(format!("PostgreSQL of candidate {primary} crashed: {why}")),
-        PostgresSeen::Standby { position, .. } if position.timeline >= next.timeline && lasted > LEAVES_RECOVERY => {
-            Some(format!("candidate {primary} went down on timeline {}", position.timeline))
+        PostgresSeen::Down { crashed: Some(why) } => {
+            Some(certain(format!("PostgreSQL of candidate {primary} crashed: {why}")))
+        }
+        PostgresSeen::Standby { position, .. }
+            if position.timeline >= next.timeline && lasted > longer(LEAVES_RECOVERY, group) =>
+        {
+            Some(certain(format!("candidate {primary} went down on timeline {}", position.timeline)))
         }
         PostgresSeen::Primary { applied, .. } if applied.ordered_at == next.ordered.ordered_at => None,
-        _ if lasted <= PROMOTION_LIMIT => None,
-        _ => Some(format!("candidate {primary} does not get to serve: {}", report.note)),
+        _ if lasted <= longer(PROMOTION_LIMIT, group) => None,
+        _ => Some(certain(format!("candidate {primary} does not get to serve: {}", report.note))),
     }
+}
+
+/// A time limit for the group's present attempt.
+fn longer(limit: Millis, group: &Group) -> Millis {
+    let served = group.reign.as_ref().map_or(0, |reign| reign.epoch.0);
+    let failed = group.epoch.0.saturating_sub(served + 1).min(DOUBLINGS);
+    Millis(limit.0.saturating_mul(1 << failed))
 }
 
 fn guess(reason: String) -> Suspicion {
     Suspicion { reason, certain: false }
+}
+
+fn certain(reason: String) -> Suspicion {
+    Suspicion { reason, certain: true }
 }
 
 fn patience(limit: Millis) -> Millis {
