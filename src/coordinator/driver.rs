@@ -7,12 +7,11 @@
 //!      └──────────── proposals ◄── plan (leader only) ◄─────┘
 //! ```
 //!
-//! The order persist → send → apply → answer is written once, in `settle`. What cannot be persisted
-//! stops the process.
+//! The order persist → send → apply is written once, in `Effects::steps`; `settle` takes the steps, and only
+//! then are questions answered. What cannot be persisted stops the process.
 
 mod answers;
 mod publish;
-mod succession;
 
 use std::{
     collections::BTreeMap,
@@ -26,8 +25,9 @@ use super::{
         command::{Command, Outcome, Proposal},
         observed::Observed,
         planner::{World, plan},
-        replica::{Committed, Effects, ProposeError, Replica, StepError, TICK_MS},
+        replica::{Committed, ProposeError, Replica, Step, StepError, TICK_MS},
         state::State,
+        succession::{Succession, Verdict},
     },
     inbox::{Input, Outlets},
     log_store::{LogStore, WriteError},
@@ -44,7 +44,6 @@ use crate::{
 };
 use answers::Waiting;
 use publish::Published;
-use succession::Succession;
 
 /// Time between two looks of the planner when nothing happens: a fiftieth of a second is less than any
 /// of its time limits, and costs nothing.
@@ -245,23 +244,33 @@ impl Driver {
         }
     }
 
+    fn watch_leader(&mut self, now: Millis) {
+        let leader = self.replica.leadership().leader;
+        let heard = leader.and_then(|leader| self.heard.get(&leader)).map_or(Millis(0), |(at, _)| *at);
+        let coordinators = self.identity.coordinators.keys();
+        match self.succession.look(self.identity.me, coordinators, leader, heard, now) {
+            Verdict::Stay => {}
+            Verdict::Forget => {
+                tracing::info!(?leader, "connection to the leader is broken and its heartbeats are missing");
+                self.replica.forget_leader();
+            }
+            Verdict::Stand => self.replica.campaign(),
+        }
+    }
+
     /// Everything that follows from the inputs so far: persist → send → apply → answer.
     fn settle(&mut self) -> Result<(), DriverError> {
-        while let Some(Effects { number, send_now, persist, send_after_persist, restore, apply }) = self.replica.turn()
-        {
-            self.peers.send(send_now);
-            if let Some(persist) = &persist {
-                self.store.persist(persist)?;
+        while let Some(effects) = self.replica.turn() {
+            for step in effects.steps() {
+                match step {
+                    Step::Send(messages) => self.peers.send(messages),
+                    Step::Persist(persist) => self.store.persist(&persist)?,
+                    Step::NoteLeadership => self.follow_leadership(),
+                    Step::Restore(snapshot) => self.restore(&snapshot)?,
+                    Step::Apply(entry) => self.apply(&entry)?,
+                    Step::Finish(number) => self.replica.finished(number),
+                }
             }
-            self.peers.send(send_after_persist);
-            self.follow_leadership();
-            if let Some(snapshot) = restore {
-                self.restore(&snapshot)?;
-            }
-            for entry in &apply {
-                self.apply(entry)?;
-            }
-            self.replica.finished(number);
         }
         if self.replica.wants_compaction() {
             let state = serde_json::to_vec(&self.state).expect("the state has text keys and no failing parts");

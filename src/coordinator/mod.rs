@@ -21,7 +21,7 @@ use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use self::core::replica::{Committed, Replica};
+use self::core::replica::{Committed, Replica, Tuning};
 use crate::{
     config::CoordinatorConfig,
     host::{
@@ -96,7 +96,8 @@ pub async fn run(config: CoordinatorConfig, shutdown: CancellationToken) -> Resu
         entries = saved.entries.len(), "coordinator starts");
     let index = saved.snapshot.get_metadata().index;
     let snapshot = (index > 0).then(|| Committed { revision: Revision(index), data: saved.snapshot.data.clone() });
-    let replica = Replica::new(config.id, &voters, saved, &raft_log::logger()).map_err(DriverError::from)?;
+    let replica = Replica::new(config.id, &voters, saved, Tuning::default(), &raft_log::logger());
+    let replica = replica.map_err(DriverError::from)?;
     let (handle, outlets) = inbox::open();
     // Ends what depends on the driver, whichever way the driver ends.
     let stopped = CancellationToken::new();

@@ -112,6 +112,8 @@ pub struct Failure {
     pub action: Action,
     /// Why, for people.
     pub message: String,
+    /// How often in a row.
+    pub times: u32,
     /// Not again before this.
     pub until: Millis,
 }

@@ -2,11 +2,12 @@
 //! action and the reason come out ([`decide::decide`]). Called by the runner after every event.
 //!
 //! ```text
-//! goal accepted? (goals) → state (states) × order → rule (transitions) → action and note (decide)
+//! event (events) → goal accepted? (goals) → state (states) × order → rule (transitions) → action and note (decide)
 //! ```
 
 pub mod action;
 pub mod decide;
+pub mod events;
 pub mod goals;
 pub mod history;
 pub mod inputs;

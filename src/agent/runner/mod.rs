@@ -40,7 +40,7 @@ use super::{
         action::{Action, Decision},
         decide::decide,
         goals,
-        inputs::{Ancestry, Data, Failure, Inputs, Postgres, Unfinished},
+        inputs::{Data, Inputs, Postgres, Unfinished},
         report,
     },
     memory::Store,
@@ -58,12 +58,6 @@ const QUICK: Millis = Millis(10);
 /// How long after an event something is taken to be about to happen: longer than a crash recovery or a
 /// follow usually takes; then heartbeats do.
 const QUICK_FOR: Millis = Millis(3_000);
-
-/// First wait after a failure, doubled each time.
-const FIRST_RETRY: Millis = Millis(100);
-
-/// Longest wait: what a person who has just repaired something will bear.
-const LAST_RETRY: Millis = Millis(5_000);
 
 /// The log's size is looked at this often.
 const LOG_EVERY: Millis = Millis(60_000);
@@ -94,8 +88,6 @@ pub struct Runner {
     awaiting: Lane,
     /// An action that has ended, and the look that will show what it did.
     landed: Option<(u64, Action, Result<Outcome, ActionError>)>,
-    /// Failures of the same action in a row.
-    failures: u32,
     progress: Progress,
     look_wanted: watch::Sender<(u64, Option<String>)>,
     looks: mpsc::Receiver<(u64, Postgres)>,
@@ -124,28 +116,15 @@ impl Runner {
             None => server.data().await?,
         };
         let now = clock.now();
+        let postgres =
+            if server.postmaster().is_some() { Postgres::Starting } else { Postgres::Down { crashed: None } };
         let inputs = Inputs {
-            cluster: memory.cluster,
-            me: memory.member,
             group: memory.group,
-            now,
-            goal: None,
             newest_revision: memory.revision,
             promise: memory.promise,
             data,
-            postgres: if server.postmaster().is_some() { Postgres::Starting } else { Postgres::Down { crashed: None } },
-            under_way: None,
-            awaiting: None,
-            acknowledged: Epoch(0),
-            applied: None,
-            cut: None,
-            objects: Epoch(0),
-            ancestry: None,
-            not_streaming_since: None,
-            starting_since: None,
-            coordinator_seen: now,
-            cohort_seen: now,
-            failure: None,
+            postgres,
+            ..Inputs::new(memory.cluster, memory.member, now)
         };
         Ok(Self {
             config,
@@ -159,7 +138,6 @@ impl Runner {
             exclusive: Lane::default(),
             awaiting: Lane::default(),
             landed: None,
-            failures: 0,
             progress: Progress::new(0),
             look_wanted,
             looks,
@@ -224,27 +202,22 @@ impl Runner {
     }
 
     fn obey(&mut self, goal: Goal) -> io::Result<()> {
-        let before = self.inputs.goal.as_ref();
-        let members_changed = before.is_none_or(|before| before.members != goal.members);
-        let order_changed = before.is_none_or(|before| before.order != goal.order || before.epoch != goal.epoch);
-        if order_changed {
+        let group = goal.group.clone();
+        if self.inputs.group.is_none() {
+            change(&self.store, |memory| memory.group = Some(group))?;
+        }
+        let news = self.inputs.obey(goal);
+        let Some(goal) = &self.inputs.goal else { return Ok(()) };
+        if news.order {
             tracing::info!(group = %goal.group, epoch = %goal.epoch, revision = %goal.revision, order = ?goal.order, "new goal");
             self.quick_until = self.clock.now().plus(QUICK_FOR);
-            self.inputs.failure = None;
-            self.inputs.ancestry = None;
         }
-        if self.inputs.group.is_none() {
-            change(&self.store, |memory| memory.group = Some(goal.group.clone()))?;
-            self.inputs.group = Some(goal.group.clone());
-        }
-        if members_changed
+        if news.members
             && self.server.postmaster().is_some()
-            && let Err(error) = self.server.refresh_access(&goal)
+            && let Err(error) = self.server.refresh_access(goal)
         {
             tracing::error!(%error, "access rules could not be written");
         }
-        self.inputs.newest_revision = goal.revision;
-        self.inputs.goal = Some(goal);
         Ok(())
     }
 
@@ -254,8 +227,7 @@ impl Runner {
             if let Some(reason) = crashed {
                 tracing::error!(%reason, "PostgreSQL ended");
             }
-            self.inputs.postgres = Postgres::Down { crashed: crashed.clone() };
-            (self.inputs.applied, self.inputs.cut) = (None, None);
+            self.inputs.postmaster_ended(crashed.clone());
         }
         self.want_look();
     }
@@ -268,75 +240,28 @@ impl Runner {
 
     async fn see(&mut self, number: u64, seen: Postgres) {
         let landed = self.landed.take_if(|(wanted, ..)| number >= *wanted);
-        // A look that began before the postmaster's end tells of the past.
-        let down = matches!(self.inputs.postgres, Postgres::Down { .. }) && self.server.postmaster().is_none();
-        if !down || matches!(seen, Postgres::Down { .. }) {
-            self.take_in(seen);
-        }
+        let promoting = matches!(self.exclusive.action(), Some(Action::Promote { .. }));
+        self.inputs.see(seen, promoting, self.server.postmaster().is_some(), self.clock.now());
         if let Some((_, action, result)) = landed {
             self.apply(&action, result);
             self.refresh_data().await;
         }
     }
 
-    fn take_in(&mut self, seen: Postgres) {
-        // A promotion makes the files of its timeline before it leaves recovery: until it has, or has failed,
-        // the position stands as it was.
-        let promoting = matches!(self.exclusive.action(), Some(Action::Promote { .. }));
-        if promoting && matches!((&seen, &self.inputs.postgres), (Postgres::Standby(_), Postgres::Standby(_))) {
-            return;
-        }
-        let now = self.clock.now();
-        let inputs = &mut self.inputs;
-        let since = |still: bool, before: Option<Millis>| still.then(|| before.unwrap_or(now));
-        inputs.starting_since = since(matches!(seen, Postgres::Starting), inputs.starting_since);
-        let waits = matches!(&seen, Postgres::Standby(standby) if standby.upstream.is_some() && !standby.streaming);
-        inputs.not_streaming_since = since(waits, inputs.not_streaming_since);
-        if let (Postgres::Primary(primary), Some(cohort)) = (&seen, &inputs.applied) {
-            let there = primary.standbys.iter().filter(|it| it.streaming && cohort.standbys.contains(&it.member));
-            if there.count() >= cohort.acks as usize {
-                inputs.cohort_seen = now;
-            }
-        } else {
-            inputs.cohort_seen = now;
-        }
-        inputs.postgres = seen;
-    }
-
     /// What an action has changed, as far as no look shows it.
     fn apply(&mut self, action: &Action, result: Result<Outcome, ActionError>) {
         let now = self.clock.now();
-        let outcome = match result {
-            Ok(outcome) => outcome,
-            Err(error) => return self.failed(action.clone(), &error),
-        };
-        tracing::info!(%action, "done");
-        self.failures = 0;
-        let inputs = &mut self.inputs;
-        inputs.failure = None;
-        match (action, outcome) {
-            (Action::StartFenced | Action::StartFollowing(_) | Action::Repoint(_), _) => {
-                (inputs.cut, inputs.ancestry, inputs.not_streaming_since) = (None, None, None);
+        match result {
+            Ok(outcome) => {
+                tracing::info!(%action, "done");
+                let answer = if let Outcome::Ancestry(ancestry) = outcome { Some(ancestry) } else { None };
+                self.inputs.done(action, answer, now);
             }
-            (Action::Cut(epoch), _) => inputs.cut = Some(*epoch),
-            (Action::ApplyCohort(cohort), _) => {
-                inputs.applied = Some(cohort.clone());
-                inputs.cohort_seen = now;
+            Err(error) => {
+                tracing::warn!(%action, %error, "failed");
+                self.inputs.failed(action.clone(), error.to_string(), now);
             }
-            (Action::WriteEpoch(epoch), _) => inputs.acknowledged = *epoch,
-            (Action::EnsureObjects(epoch), _) => inputs.objects = *epoch,
-            (_, Outcome::Ancestry(ancestry)) => inputs.ancestry = Some(Ancestry { fetched: now, ..ancestry }),
-            _ => {}
         }
-    }
-
-    fn failed(&mut self, action: Action, error: &ActionError) {
-        tracing::warn!(%action, %error, "failed");
-        let same = self.inputs.failure.as_ref().is_some_and(|before| before.action == action);
-        self.failures = if same { self.failures + 1 } else { 1 };
-        // Doubled each time, up to the limit: 2^6 times the first is above it.
-        let wait = Millis(FIRST_RETRY.0 << (self.failures - 1).min(6)).min(LAST_RETRY);
-        self.inputs.failure = Some(Failure { action, message: error.to_string(), until: self.clock.now().plus(wait) });
     }
 
     /// What is on disk now; asked again only where an action may have changed it.

@@ -25,6 +25,7 @@ pub mod planner;
 pub mod replica;
 pub mod report;
 pub mod state;
+pub mod succession;
 pub mod suspicion;
 pub mod switchover;
 pub mod topology;

@@ -5,6 +5,8 @@ pub mod storage;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use raft::{
     Config, RawNode, SnapshotStatus, StateRole,
@@ -18,19 +20,33 @@ use storage::MemoryLog;
 pub const TICK_MS: u64 = 50;
 /// Ticks between the leader's heartbeats: every tick, they are a few bytes.
 const HEARTBEAT_TICKS: usize = 1;
-/// Ticks without the leader before an election; each wait is drawn from this to twice this, 0.5 to 1 s.
-/// Long enough for a slow fsync or a busy machine, short enough that a lost leader is replaced well
-/// within 2 s even when the first vote is split.
-const ELECTION_TICKS: usize = 10;
 /// Bytes of entries in one message: fits any follower's receive limit many times.
 const MAX_MESSAGE_BYTES: u64 = 1 << 20;
 /// Messages on their way to one follower: more than it can be behind without a snapshot.
 const MAX_INFLIGHT: usize = 256;
 /// Proposals not yet committed, in bytes: without a quorum the leader refuses more and stays small.
 const MAX_UNCOMMITTED_BYTES: u64 = 16 << 20;
-/// Entries after which the state is written down and the log begins anew. Reading this many again at
-/// a start takes milliseconds.
-const COMPACT_AFTER: u64 = 1_000;
+
+/// What a simulation sets otherwise than a coordinator, which takes the default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tuning {
+    /// Ticks without the leader before an election; each wait is drawn from these, here 0.5 to 1 s. Long
+    /// enough for a slow fsync or a busy machine, short enough that a lost leader is replaced well within 2 s
+    /// even when the first vote is split. (Raft's only randomness: one number to draw from leaves none.)
+    pub election_ticks: Range<usize>,
+    /// Entries after which the state is written down and the log begins anew. Reading this many again at
+    /// a start takes milliseconds.
+    pub compact_after: u64,
+    /// Entries kept behind a new snapshot, so that a follower that is a little behind gets entries and not
+    /// the whole state. A follower 100 changes behind has been away for minutes.
+    pub trailing: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { election_ticks: 10..20, compact_after: 1_000, trailing: 100 }
+    }
+}
 
 /// What was durable when the process began.
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -74,7 +90,8 @@ pub struct Committed {
     pub data: Bytes,
 }
 
-/// Everything that follows from the inputs of a turn, in the order in which it must happen.
+/// Everything that follows from the inputs of a turn; [`Effects::steps`] has the order in which it must
+/// happen.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Number of the turn, for [`Replica::finished`].
@@ -89,6 +106,40 @@ pub struct Effects {
     pub restore: Option<Committed>,
     /// Entries to apply, in order.
     pub apply: Vec<Committed>,
+}
+
+/// One thing to do. The process may die between any two.
+#[derive(Debug)]
+pub enum Step {
+    /// Messages to send; losing them is no harm.
+    Send(Vec<Message>),
+    /// To be made durable; no later step may begin before it is.
+    Persist(Persist),
+    /// Take note of who leads now: what was promised as the leader of another term is void.
+    NoteLeadership,
+    /// The state to go on from.
+    Restore(Committed),
+    /// An entry to apply.
+    Apply(Committed),
+    /// To be told to [`Replica::finished`].
+    Finish(u64),
+}
+
+impl Effects {
+    /// The order in which it must happen: what a message promises is durable before it is sent, and what is
+    /// applied was committed by a majority's disks.
+    pub fn steps(self) -> Vec<Step> {
+        let Self { number, send_now, persist, send_after_persist, restore, apply } = self;
+        let sends = |messages: Vec<Message>| (!messages.is_empty()).then_some(Step::Send(messages));
+        let mut steps: Vec<Step> = sends(send_now).into_iter().collect();
+        steps.extend(persist.map(Step::Persist));
+        steps.extend(sends(send_after_persist));
+        steps.push(Step::NoteLeadership);
+        steps.extend(restore.map(Step::Restore));
+        steps.extend(apply.into_iter().map(Step::Apply));
+        steps.push(Step::Finish(number));
+        steps
+    }
 }
 
 /// Why a proposal was not taken.
@@ -125,6 +176,7 @@ pub enum StepError {
 /// raft-rs's node over a log in memory.
 pub struct Replica {
     node: RawNode<MemoryLog>,
+    tuning: Tuning,
 }
 
 impl Replica {
@@ -133,11 +185,14 @@ impl Replica {
         id: CoordinatorId,
         voters: &[CoordinatorId],
         saved: Saved,
+        tuning: Tuning,
         logger: &slog::Logger,
     ) -> Result<Self, raft::Error> {
         let config = Config {
             id: id.0,
-            election_tick: ELECTION_TICKS,
+            election_tick: tuning.election_ticks.start,
+            min_election_tick: tuning.election_ticks.start,
+            max_election_tick: tuning.election_ticks.end,
             heartbeat_tick: HEARTBEAT_TICKS,
             applied: saved.snapshot.get_metadata().index,
             max_size_per_msg: MAX_MESSAGE_BYTES,
@@ -154,7 +209,7 @@ impl Replica {
         if voters.len() == 1 {
             node.campaign()?;
         }
-        Ok(Self { node })
+        Ok(Self { node, tuning })
     }
 
     /// [`TICK_MS`] have passed.
@@ -250,14 +305,14 @@ impl Replica {
 
     /// Enough entries have gathered behind the last snapshot.
     pub fn wants_compaction(&self) -> bool {
-        self.node.raft.raft_log.applied >= self.node.store().snapshot_index() + COMPACT_AFTER
+        self.node.raft.raft_log.applied >= self.node.store().snapshot_index() + self.tuning.compact_after
     }
 
     /// Cuts the log after the entries contained in `state`, which is the state now. The snapshot that
     /// is returned must become durable; it replaces the entries it contains, not those after it.
     pub fn compact(&mut self, state: Vec<u8>) -> Result<Snapshot, raft::Error> {
         let applied = self.node.raft.raft_log.applied;
-        self.node.mut_store().compact(applied, state)
+        self.node.mut_store().compact(applied, state, self.tuning.trailing)
     }
 
     /// Who leads.

@@ -92,29 +92,8 @@ fn inputs(state: State) -> Inputs {
         State::Standby => (ready, Postgres::Standby(standby(Some("old")))),
         State::Primary => (ready, Postgres::Primary(primary_on(Timeline(5)))),
     };
-    Inputs {
-        cluster: "c".parse().expect("valid"),
-        me: member("a"),
-        group: None,
-        now: Millis(10_000),
-        goal: None,
-        newest_revision: Revision(0),
-        promise: Epoch(0),
-        data,
-        postgres,
-        under_way: None,
-        awaiting: None,
-        acknowledged: Epoch(0),
-        applied: None,
-        cut: None,
-        objects: Epoch(0),
-        ancestry: None,
-        not_streaming_since: None,
-        starting_since: None,
-        coordinator_seen: Millis(10_000),
-        cohort_seen: Millis(10_000),
-        failure: None,
-    }
+    let (cluster, me) = ("c".parse().expect("valid"), member("a"));
+    Inputs { data, postgres, ..Inputs::new(cluster, me, Millis(10_000)) }
 }
 
 /// What an action does to a container where everything goes well.
@@ -286,7 +265,8 @@ fn a_failed_action_waits_and_a_clone_gives_way_to_another_order() {
     world.promise = EPOCH;
     world.goal = Some(goal(follow_b(true)));
     let clone = Action::Clone(member("b"));
-    world.failure = Some(Failure { action: clone.clone(), message: "refused".to_owned(), until: Millis(10_001) });
+    world.failure =
+        Some(Failure { action: clone.clone(), message: "refused".to_owned(), times: 1, until: Millis(10_001) });
     let decision = decide(&world);
     assert!(decision.action.is_none() && decision.note.contains("refused"), "{decision:?}");
     world.failure = None;

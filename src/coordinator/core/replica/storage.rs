@@ -7,10 +7,6 @@ use raft::{
     util::limit_size,
 };
 
-/// Entries kept behind a new snapshot, so that a follower that is a little behind gets entries and not
-/// the whole state. A follower 100 changes behind has been away for minutes.
-const TRAILING: usize = 100;
-
 /// Entries since the last compaction, and the newest snapshot.
 #[derive(Debug)]
 pub struct MemoryLog {
@@ -61,15 +57,16 @@ impl MemoryLog {
         self.snapshot = snapshot;
     }
 
-    /// Our own snapshot of the state after `index`; gives it back for the disk.
-    pub fn compact(&mut self, index: u64, state: Vec<u8>) -> Result<Snapshot> {
+    /// Our own snapshot of the state after `index`, with so many entries before it kept; gives it back for
+    /// the disk.
+    pub fn compact(&mut self, index: u64, state: Vec<u8>, trailing: usize) -> Result<Snapshot> {
         let term = self.term(index)?;
         let mut snapshot = Snapshot { data: state.into(), ..Snapshot::default() };
         let metadata = snapshot.mut_metadata();
         (metadata.index, metadata.term) = (index, term);
         metadata.set_conf_state(self.conf_state.clone());
         self.snapshot = snapshot.clone();
-        let cut = (self.slot(index) + 1).saturating_sub(TRAILING);
+        let cut = (self.slot(index) + 1).saturating_sub(trailing);
         if let Some(last) = self.entries.drain(..cut).next_back() {
             self.before = (last.index, last.term);
         }

@@ -20,7 +20,7 @@ struct Net {
 fn replica(id: u64, saved: Saved) -> Replica {
     let voters = [1, 2, 3].map(CoordinatorId);
     let logger = slog::Logger::root(slog::Discard, slog::o!());
-    Replica::new(CoordinatorId(id), &voters, saved, &logger).expect("a valid configuration")
+    Replica::new(CoordinatorId(id), &voters, saved, Tuning::default(), &logger).expect("a valid configuration")
 }
 
 impl Disk {
@@ -164,7 +164,7 @@ fn a_follower_far_behind_gets_the_snapshot() {
     let leader = net.leader();
     let lagging = [1, 2, 3].into_iter().find(|id| *id != leader).expect("there are three");
     net.down.insert(lagging);
-    for number in 0..COMPACT_AFTER + 10 {
+    for number in 0..Tuning::default().compact_after + 10 {
         net.propose(&number.to_string());
     }
     net.down.clear();

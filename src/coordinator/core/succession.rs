@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 
-use super::Driver;
 use crate::model::{ids::CoordinatorId, numbers::Millis};
 
 /// Two heartbeats missed: one may be late.
@@ -15,8 +14,19 @@ const MISSED: Millis = Millis(100);
 /// a round trip and a write on each side, and two candidates at once would split the vote.
 const TURN: Millis = Millis(75);
 
+/// What a coordinator is to do about its leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    Stay,
+    /// The leader is believed dead: `Replica::forget_leader`.
+    Forget,
+    /// It is our turn: `Replica::campaign`.
+    Stand,
+}
+
 /// What is known of broken connections.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Succession {
     /// Peers whose connection broke after we last heard from them.
     broken: BTreeSet<CoordinatorId>,
@@ -34,27 +44,28 @@ impl Succession {
     pub fn heard(&mut self, peer: CoordinatorId) {
         self.broken.remove(&peer);
     }
-}
 
-impl Driver {
-    /// Once a tick.
-    pub(super) fn watch_leader(&mut self, now: Millis) {
-        let me = self.identity.me;
-        let Some(leader) = self.replica.leadership().leader else {
-            if self.succession.candidacy.take_if(|at| now >= *at).is_some() {
-                self.replica.campaign();
-            }
-            return;
+    /// Once a tick: `leader` was last heard of at `heard`.
+    pub fn look<'a>(
+        &mut self,
+        me: CoordinatorId,
+        coordinators: impl Iterator<Item = &'a CoordinatorId>,
+        leader: Option<CoordinatorId>,
+        heard: Millis,
+        now: Millis,
+    ) -> Verdict {
+        let Some(leader) = leader else {
+            let due = self.candidacy.take_if(|at| now >= *at).is_some();
+            return if due { Verdict::Stand } else { Verdict::Stay };
         };
-        self.succession.candidacy = None;
-        let heard = self.heard.get(&leader).map_or(Millis(0), |(at, _)| *at);
-        if leader != me && self.succession.broken.contains(&leader) && now.since(heard) >= MISSED {
-            tracing::info!(%leader, "connection to the leader is broken and its heartbeats are missing");
-            self.replica.forget_leader();
-            // Everybody forgets within two ticks; then the others stand one after another.
-            let before_me = self.identity.coordinators.keys().filter(|id| **id != leader && **id < me).count();
-            let turns = u64::try_from(before_me).expect("coordinators are few") + 1;
-            self.succession.candidacy = Some(now.plus(Millis(TURN.0 * turns)));
+        self.candidacy = None;
+        if leader == me || !self.broken.contains(&leader) || now.since(heard) < MISSED {
+            return Verdict::Stay;
         }
+        // Everybody forgets within two ticks; then the others stand one after another.
+        let before_me = coordinators.filter(|id| **id != leader && **id < me).count();
+        let turns = u64::try_from(before_me).expect("coordinators are few") + 1;
+        self.candidacy = Some(now.plus(Millis(TURN.0 * turns)));
+        Verdict::Forget
     }
 }
