@@ -20,7 +20,10 @@ pub struct MemoryLog {
 
 impl MemoryLog {
     /// What was durable when the process began; `voters` are all coordinators.
-    pub fn new(voters: &[u64], hard_state: HardState, snapshot: Snapshot, entries: Vec<Entry>) -> Self {
+    pub fn new(voters: &[u64], mut hard_state: HardState, snapshot: Snapshot, entries: Vec<Entry>) -> Self {
+        // A commit index alone is not made durable, so the one on disk may be from before the snapshot; but
+        // what a snapshot contains was committed, and raft-rs does not start with a log that says otherwise.
+        hard_state.commit = hard_state.commit.max(snapshot.get_metadata().index);
         let conf_state = ConfState { voters: voters.to_vec(), ..ConfState::default() };
         let before = (snapshot.get_metadata().index, snapshot.get_metadata().term);
         Self { hard_state, conf_state, snapshot, before, entries }

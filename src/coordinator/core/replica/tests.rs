@@ -137,6 +137,20 @@ fn a_proposal_survives_its_leader_and_a_restart_of_all() {
 }
 
 #[test]
+fn a_replica_starts_again_from_its_own_snapshot() {
+    let mut net = Net::new();
+    for number in 0..=Tuning::default().compact_after {
+        net.propose(&number.to_string());
+    }
+    let leader = net.leader();
+    let saved = net.disks[&leader].saved.clone();
+    let index = saved.snapshot.get_metadata().index;
+    assert!(index > 0, "it was compacted");
+    assert!(saved.hard_state.commit < index, "the commit index on disk is older, as nobody waits for it");
+    assert_eq!(replica(leader, saved).applied(), Revision(index));
+}
+
+#[test]
 fn a_follower_that_forgot_what_it_acknowledged_stops() {
     let mut net = Net::new();
     net.propose("one");
