@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     command::{Command, Outcome, Proposal, Refusal},
     operations::Operation,
+    topology,
 };
 use crate::model::{
     group::{Container, Group, GroupKind},
@@ -59,9 +60,9 @@ impl State {
     pub fn apply(&mut self, revision: Revision, proposal: &Proposal) -> Outcome {
         assert!(revision > self.revision, "log index {revision} applied after {}", self.revision);
         self.revision = revision;
-        let seen_before = self.routers_see();
+        let seen_before = topology::affected(self, &proposal.command);
         let outcome = self.check_base(proposal).and_then(|()| self.change(proposal)).unwrap_or_else(Outcome::Refused);
-        if seen_before != self.routers_see() {
+        if seen_before != topology::affected(self, &proposal.command) {
             self.topology_revision = revision;
         }
         outcome
@@ -93,11 +94,6 @@ impl State {
             self.groups.values().filter(|g| g.kind == GroupKind::Shard && g.reign.is_some()).map(|g| &g.id).collect();
         shards.sort_by_key(|id| (id.as_str().len(), *id));
         shards
-    }
-
-    /// What the topology is made of, to notice its changes.
-    fn routers_see(&self) -> super::topology::Visible {
-        super::topology::visible(self)
     }
 
     fn check_base(&self, proposal: &Proposal) -> Result<(), Refusal> {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::state::State;
+use super::{command::Command, state::State};
 use crate::model::{
     group::{Container, Group, Phase},
     ids::{ColocationId, GroupId},
@@ -13,7 +13,33 @@ use crate::model::{
 };
 
 /// All that routers see, but for the revision.
-pub(super) type Visible = (BTreeMap<GroupId, GroupView>, BTreeMap<ColocationId, Colocation>, Millis, String, u32);
+type Visible = (BTreeMap<GroupId, GroupView>, BTreeMap<ColocationId, Colocation>, Millis, String, u32);
+
+/// What routers see of the part of the state that a command may change.
+#[derive(PartialEq)]
+pub(super) enum Affected {
+    /// One group, where it exists.
+    Group(Option<GroupView>),
+    /// Everything.
+    All(Box<Visible>),
+}
+
+/// Compared before and after a command, it tells whether routers can see a difference. Nearly all commands are
+/// about one group: with a thousand of them, looking at all each time would be most of a coordinator's work.
+pub(super) fn affected(state: &State, command: &Command) -> Affected {
+    match command {
+        Command::CreateGroup { group, .. }
+        | Command::Found { group, .. }
+        | Command::Drain { group, .. }
+        | Command::CancelDrain { group }
+        | Command::StandDown { group }
+        | Command::OpenEpoch { group, .. }
+        | Command::Elect { group, .. }
+        | Command::Serving { group, .. }
+        | Command::SetCohort { group, .. } => Affected::Group(state.groups.get(group).map(view)),
+        _ => Affected::All(Box::new(visible(state))),
+    }
+}
 
 /// The topology; `None` before the cluster is initialised. Its revision moves only when routers can
 /// see a difference, so that plans made by it live long.
@@ -31,7 +57,7 @@ pub fn topology(state: &State) -> Option<Topology> {
     })
 }
 
-pub(super) fn visible(state: &State) -> Visible {
+fn visible(state: &State) -> Visible {
     let groups = state.groups.values().map(|group| (group.id.clone(), view(group))).collect();
     let policy = &state.policy;
     (groups, state.colocations.clone(), policy.failover_wait, policy.database.clone(), policy.bucket_count)
