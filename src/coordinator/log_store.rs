@@ -13,6 +13,7 @@ use std::{
     fs::{self, File},
     io,
     os::unix::fs::FileExt as _,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
 
@@ -96,13 +97,14 @@ impl LogStore {
         let witness = directory.witness().map_err(io)?;
         let seen = read_witness(&witness).map_err(io)?.ok_or_else(|| damaged("its witness cannot be read".into()))?;
         let log_dir = path.join("log");
-        let db = sled::Config::new()
-            .path(&log_dir)
-            .cache_capacity(CACHE_BYTES)
-            .flush_every_ms(None)
-            .open()
-            .map_err(|error| damaged(error.to_string()))?;
-        let (saved, sequence) = read(&db).map_err(damaged)?;
+        // sled asserts what it expects of its files, and panics at some kinds of damage.
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            let config = sled::Config::new().path(&log_dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+            let db = config.open().map_err(|error| error.to_string())?;
+            read(&db).map(|(saved, sequence)| (db, saved, sequence))
+        }));
+        let opened = opened.unwrap_or_else(|_| Err("sled gave up on it; its words are in the log above".to_owned()));
+        let (db, saved, sequence) = opened.map_err(damaged)?;
         if sequence < seen {
             return Err(damaged(format!("write {seen} was made, but only {sequence} are there")));
         }
@@ -279,5 +281,7 @@ fn decode<M: Message>(bytes: &[u8]) -> Result<M, String> {
     M::parse_from_bytes(bytes).map_err(|error| error.to_string())
 }
 
+#[cfg(test)]
+mod damage_tests;
 #[cfg(test)]
 mod tests;
