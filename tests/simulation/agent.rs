@@ -1,365 +1,381 @@
-//! A small, faithful model of an agent: keeps its promise, obeys the newest order, reports.
+//! An agent's process: the real deciding code in the runner's loop. Goals, looks and ends of actions come in;
+//! actions and reports go out.
 
-use howdah::model::{
-    goal::{Goal, Order},
-    group::Cohort,
-    ids::MemberId,
-    numbers::{Epoch, Lsn, Position, Revision, Timeline},
-    observed::{DataState, PostgresSeen, Recruited, Report, StandbySeen},
+use std::collections::BTreeSet;
+
+use howdah::{
+    agent::core::{
+        action::Action,
+        decide::decide,
+        events::News,
+        goals,
+        inputs::{Ancestry, Data, Inputs, Postgres},
+        report,
+    },
+    model::{
+        numbers::Millis,
+        observed::{PostgresSeen, Report},
+    },
 };
 
 use super::{
-    cluster::{Cluster, Message},
-    postgres::{Record, Running, SENDER_TIMEOUT},
+    actions::Doing,
+    control::Says,
+    coordinator::cluster,
+    world::{Event, World},
 };
 
+/// As the runner's, but for fewer looks.
+const HEARTBEAT: Millis = Millis(100);
+const QUICK: Millis = Millis(25);
+const QUICK_FOR: Millis = Millis(1_000);
+/// `coordinator_client`'s: how long the first word may take, and the pauses between rounds.
+const FIRST_WORD: u64 = 700;
+const BACKOFF: (u64, u64) = (30, 500);
+
 pub struct Agent {
-    /// Durable.
-    pub promise: u64,
-    /// What follows is lost in a crash.
-    pub goal: Option<Goal>,
-    pub acknowledged_epoch: u64,
-    pub restart_at: u64,
-    recruited: Option<Recruited>,
-    /// The epoch whose row is written and not acknowledged yet.
-    row: u64,
+    pub inputs: Inputs,
+    pub exclusive: Option<Doing>,
+    pub awaiting: Option<Doing>,
+    landed: Option<Landed>,
+    look_wanted: u64,
+    looking: bool,
+    timer: u64,
     incarnation: u64,
     sequence: u64,
-    up: bool,
-    /// A step takes until then; what it ends with.
-    busy_until: u64,
-    then: Option<Step>,
-    /// Coordinator and number of its stream.
-    stream: Option<(usize, u64)>,
-    connect_at: u64,
-    report_at: u64,
-    reported: Option<(PostgresSeen, Option<Recruited>)>,
+    reported: Option<Box<Report>>,
+    reported_at: Millis,
+    quick_until: Millis,
+    /// The stream it reports on.
+    pub line: Option<u64>,
+    /// Streams whose first word it waits for.
+    asking: BTreeSet<u64>,
+    hint: Option<usize>,
+    backoff: u64,
+    note: String,
 }
 
-/// What a step that takes time ends with.
-#[derive(Clone)]
-enum Step {
-    Founded,
-    Recruited,
-    Applied(Cohort),
-    Copied(MemberId),
+/// An action that has ended, and the look that will show what it did.
+struct Landed {
+    look: u64,
+    action: Action,
+    result: Result<Option<Ancestry>, String>,
+}
+
+/// What a look saw.
+#[derive(Debug)]
+pub struct Seen {
+    pub number: u64,
+    pub postgres: Postgres,
 }
 
 impl Agent {
-    pub fn new(index: usize) -> Self {
-        Self {
-            promise: 0,
-            goal: None,
-            acknowledged_epoch: 0,
-            restart_at: 0,
-            recruited: None,
-            row: 0,
-            incarnation: index as u64 * 1_000,
-            sequence: 0,
-            up: true,
-            busy_until: 0,
-            then: None,
-            stream: None,
-            connect_at: 0,
-            report_at: 0,
-            reported: None,
-        }
-    }
-
-    pub fn crash(&mut self, until: u64) {
-        let (promise, incarnation) = (self.promise, self.incarnation + 1);
-        *self = Self { promise, incarnation, restart_at: until, up: false, ..Self::new(0) };
-    }
-
-    pub fn receive(&mut self, connection: u64, goal: Option<Goal>) {
-        let (Some((_, known)), Some(goal)) = (self.stream, goal) else { return };
-        let old = self.goal.as_ref().map_or(Revision(0), |goal| goal.revision);
-        if known != connection || goal.epoch.0 < self.promise || goal.revision < old {
-            return;
-        }
-        if goal.epoch.0 > self.promise {
-            self.promise = goal.epoch.0;
-            self.recruited = None;
-        }
-        self.goal = Some(goal);
-    }
-
-    pub fn lose(&mut self, connection: u64, now: u64) {
-        if self.stream.is_some_and(|(_, known)| known == connection) {
-            self.stream = None;
-            self.connect_at = now + 20;
-        }
+    pub fn describe(&self) -> String {
+        let order = self.inputs.goal.as_ref().map(|goal| (goal.epoch, goal.revision, &goal.order));
+        format!(
+            "agent has {order:?}, {:?}, does {:?} and {:?}, failure {:?}, line {:?}; {}",
+            self.inputs.data, self.exclusive, self.awaiting, self.inputs.failure, self.line, self.note
+        )
     }
 }
 
-impl Cluster {
-    /// The agent's process is gone: the kernel tells its coordinator, if it can.
-    pub fn hang_up(&mut self, member: usize) {
-        if let Some((coordinator, connection)) = self.members[member].agent.stream.take()
-            && self.control_link(member, coordinator)
-        {
-            let delay = self.random.delay();
-            self.send(delay, Message::Gone { coordinator, connection, member });
-        }
-    }
-
-    pub fn run_agent(&mut self, member: usize) {
-        let now = self.now;
-        let agent = &mut self.members[member].agent;
-        if !agent.up {
-            if agent.restart_at > now {
-                return;
-            }
-            agent.up = true;
-        }
-        self.checker.promised(member, self.members[member].agent.promise);
-        self.connect(member);
-        if self.members[member].agent.busy_until <= now {
-            match self.members[member].agent.then.take() {
-                Some(step) => self.end_step(member, step),
-                None => self.act(member),
-            }
-        }
-        self.report(member);
-    }
-
-    fn connect(&mut self, member: usize) {
-        let agent = &self.members[member].agent;
-        if agent.stream.is_some() || agent.connect_at > self.now {
-            return;
-        }
-        let coordinator = self.random.index(self.coordinators.len());
-        let agent = &mut self.members[member].agent;
-        agent.connect_at = self.now + 30;
-        if !self.control_link(member, coordinator) {
-            return;
-        }
-        let connection = self.id();
-        self.members[member].agent.stream = Some((coordinator, connection));
-        let delay = self.random.delay();
-        self.send(delay, Message::Register { coordinator, connection, member });
-    }
-
-    fn begin(&mut self, member: usize, from: u64, to: u64, step: Step) {
-        let until = self.now + self.random.between(from, to);
-        let agent = &mut self.members[member].agent;
-        (agent.busy_until, agent.then) = (until, Some(step));
-    }
-
-    fn start(&mut self, member: usize) {
-        let until = self.now + self.random.between(20, 300);
-        self.members[member].postgres.start(until);
-    }
-
-    fn end_step(&mut self, member: usize, step: Step) {
-        let first = Record { timeline: 1, id: self.id(), row: None };
-        let Some(goal) = self.members[member].agent.goal.clone() else { return };
+impl World {
+    pub fn start_agent(&mut self, member: usize) {
+        let incarnation = self.id();
         let this = &mut self.members[member];
-        match step {
-            Step::Founded => {
-                this.postgres.system_identifier = Some(77);
-                this.postgres.wal.push(first);
-            }
-            Step::Recruited => {
-                let standing = matches!(this.postgres.running, Running::Standby { upstream: None, .. });
-                if standing && goal.order == Order::Recruit {
-                    let position = this.postgres.position();
-                    this.agent.recruited = Some(Recruited { epoch: goal.epoch, position, live_primary: false });
-                }
-            }
-            Step::Applied(cohort) => {
-                let agent = &mut this.agent;
-                let epoch = goal.epoch.0;
-                let reigns = matches!(goal.order, Order::Reign { .. });
-                if let Some(primary) = this.postgres.primary().filter(|_| reigns) {
-                    primary.applied = Some(cohort);
-                    if agent.row != epoch && agent.acknowledged_epoch != epoch {
-                        agent.row = epoch;
-                        this.postgres.write(first.id, Some(epoch));
-                    }
-                }
-            }
-            Step::Copied(from) => self.copied(member, &from),
-        }
-    }
-
-    /// A rewind or clone ends: it has what its source has now, if that is still a primary.
-    fn copied(&mut self, member: usize, from: &MemberId) {
-        let source = self.index(from);
-        if !self.data_link(member, source) || !matches!(self.members[source].postgres.running, Running::Primary(_)) {
-            return;
-        }
-        let wal = self.members[source].postgres.wal.clone();
-        let postgres = &mut self.members[member].postgres;
-        (postgres.wal, postgres.unfinished, postgres.system_identifier) = (wal, false, Some(77));
-    }
-
-    fn act(&mut self, member: usize) {
-        let Some(goal) = self.members[member].agent.goal.clone() else { return };
-        let has_data = self.members[member].postgres.system_identifier.is_some();
-        let running = self.members[member].postgres.running.clone();
-        match (&goal.order, running) {
-            (Order::Found, Running::Down { .. }) if !has_data => self.begin(member, 20, 200, Step::Founded),
-            (Order::Follow { primary, serving: true, .. }, Running::Down { .. })
-                if !has_data || self.members[member].postgres.unfinished =>
-            {
-                self.copy(member, primary);
-            }
-            (_, Running::Down { .. }) if has_data && !self.members[member].postgres.unfinished => self.start(member),
-            (Order::Recruit, Running::Standby { .. }) if self.members[member].agent.recruited.is_none() => {
-                self.members[member].postgres.running = Running::Standby { upstream: None, streaming: false };
-                self.begin(member, 10, 60, Step::Recruited);
-            }
-            (Order::Recruit, Running::Primary(_)) => {
-                let position = self.members[member].postgres.position();
-                let answer = Recruited { epoch: goal.epoch, position, live_primary: true };
-                self.members[member].agent.recruited = Some(answer);
-            }
-            (Order::Reign { timeline, cohort }, running) => self.reign(member, goal.epoch, *timeline, cohort, running),
-            (Order::Follow { primary, serving, .. }, running) => self.follow(member, primary, *serving, running),
-            (Order::StandDown, Running::Primary(_)) => self.stand_down(member),
-            _ => {}
-        }
-    }
-
-    fn reign(&mut self, member: usize, epoch: Epoch, timeline: Timeline, cohort: &Cohort, running: Running) {
-        let own = self.members[member].postgres.timeline();
-        match running {
-            Running::Standby { .. } if own < timeline.0 => {
-                let slow = self.random.chance(10);
-                let until = self.now + if slow { self.random.between(500, 3_000) } else { self.random.between(20, 80) };
-                self.members[member].postgres.running = Running::Promoting { until, timeline: timeline.0 };
-            }
-            Running::Primary(_) if own != timeline.0 => self.members[member].postgres.stop(None),
-            Running::Primary(primary) => {
-                let stale = primary.applied.as_ref().is_some_and(|old| old.ordered_at > cohort.ordered_at);
-                let to_apply = primary.applied.as_ref() != Some(cohort);
-                let agent = &self.members[member].agent;
-                let lacks_row = agent.row != epoch.0 && agent.acknowledged_epoch != epoch.0;
-                if !stale && (to_apply || lacks_row) {
-                    self.begin(member, 5, 30, Step::Applied(cohort.clone()));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn follow(&mut self, member: usize, primary: &MemberId, serving: bool, running: Running) {
-        let source = self.index(primary);
-        match running {
-            Running::Primary(_) => self.members[member].postgres.stop(None),
-            Running::Standby { upstream, streaming } => {
-                if upstream.as_ref() != Some(primary) {
-                    self.members[member].agent.recruited = None;
-                    let upstream = Some(primary.clone());
-                    self.members[member].postgres.running = Running::Standby { upstream, streaming: false };
-                } else if !streaming && serving && self.data_link(member, source) {
-                    let (own, other) = (&self.members[member].postgres, &self.members[source].postgres);
-                    if matches!(other.running, Running::Primary(_)) && !own.may_stream_from(other) {
-                        self.copy(member, primary);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn copy(&mut self, member: usize, from: &MemberId) {
-        let postgres = &mut self.members[member].postgres;
-        postgres.stop(None);
-        postgres.unfinished = true;
-        self.begin(member, 50, 600, Step::Copied(from.clone()));
-    }
-
-    /// A clean shutdown waits until every standby that streams has all.
-    fn stand_down(&mut self, member: usize) {
-        let now = self.now;
-        let postgres = &mut self.members[member].postgres;
-        let end = postgres.wal.len() as u64;
-        let Some(primary) = postgres.primary() else { return };
-        let since = *primary.stopping.get_or_insert(now);
-        let streaming = primary.flushed.values().filter(|(_, heard)| heard + SENDER_TIMEOUT > now);
-        if streaming.into_iter().all(|(flushed, _)| *flushed >= end) || now > since + 1_500 {
-            postgres.stop(None);
-        }
-    }
-
-    fn seen(&self, member: usize) -> PostgresSeen {
-        let this = &self.members[member];
-        let position = this.postgres.position();
-        match &this.postgres.running {
-            Running::Down { crashed } => PostgresSeen::Down { crashed: crashed.clone() },
-            Running::Starting { .. } => PostgresSeen::Starting,
-            Running::Standby { upstream, streaming } => PostgresSeen::Standby {
-                position,
-                replayed: position.lsn,
-                streaming: *streaming,
-                upstream: upstream.clone(),
-            },
-            Running::Promoting { until, timeline } => {
-                // The new timeline's first file is there before recovery ends.
-                let begun = self.now + 30 > *until;
-                let timeline = if begun { Timeline(*timeline) } else { position.timeline };
-                let position = Position { timeline, ..position };
-                PostgresSeen::Standby { position, replayed: position.lsn, streaming: false, upstream: None }
-            }
-            Running::Primary(primary) => {
-                let alive = |heard: u64| heard + SENDER_TIMEOUT > self.now;
-                let standbys = primary.flushed.iter().map(|(id, (flushed, heard))| StandbySeen {
-                    member: id.clone(),
-                    streaming: alive(*heard),
-                    flushed: Lsn(*flushed),
-                    synchronous: true,
-                });
-                let standbys = standbys.filter(|standby| standby.streaming).collect();
-                let applied = primary.applied.clone().unwrap_or_default();
-                let epoch = Epoch(this.agent.acknowledged_epoch);
-                PostgresSeen::Primary { position, epoch, applied, standbys, tables: Vec::new() }
-            }
-        }
-    }
-
-    fn report(&mut self, member: usize) {
-        let agent = &self.members[member].agent;
-        let Some((coordinator, connection)) = agent.stream else { return };
-        let seen = self.seen(member);
-        let kind = |seen: &PostgresSeen| std::mem::discriminant(seen);
-        let same = |old: &(PostgresSeen, _)| kind(&old.0) == kind(&seen) && old.1 == agent.recruited;
-        let changed = !agent.reported.as_ref().is_some_and(same);
-        if agent.report_at > self.now && !changed {
-            return;
-        }
-        if !self.control_link(member, coordinator) {
-            self.members[member].agent.lose(connection, self.now);
-            return;
-        }
-        let this = &mut self.members[member];
-        this.agent.report_at = self.now + 100;
-        this.agent.reported = Some((seen.clone(), this.agent.recruited));
-        this.agent.sequence += 1;
-        let data = match (this.postgres.system_identifier, this.postgres.unfinished) {
-            (Some(system_identifier), false) => DataState::Ready { system_identifier },
-            (_, true) => DataState::Unfinished,
-            (None, false) => DataState::Empty,
+        let now = this.machine.clock(self.now);
+        let memory = &this.memory;
+        let postgres = if this.postgres.is_down() { Postgres::Down { crashed: None } } else { Postgres::Starting };
+        let inputs = Inputs {
+            group: memory.group.clone(),
+            newest_revision: memory.revision,
+            promise: memory.promise,
+            postgres,
+            ..Inputs::new(cluster(), this.id.clone(), now)
         };
+        let agent = Agent {
+            inputs,
+            exclusive: None,
+            awaiting: None,
+            landed: None,
+            look_wanted: 0,
+            looking: false,
+            timer: 0,
+            incarnation,
+            sequence: 0,
+            reported: None,
+            reported_at: Millis(0),
+            quick_until: now.plus(QUICK_FOR),
+            line: None,
+            asking: BTreeSet::new(),
+            hint: None,
+            backoff: BACKOFF.0,
+            note: String::new(),
+        };
+        this.agent = Some(Box::new(agent));
+        let life = this.machine.life;
+        self.refresh_data(member);
+        self.want_look(member);
+        self.after(1, Event::Seek { member, life });
+    }
+
+    fn agent(&mut self, member: usize) -> Option<&mut Agent> {
+        self.members[member].agent.as_deref_mut()
+    }
+
+    /// Looks for the leader: all at once, or whom it was pointed to.
+    pub fn seek(&mut self, member: usize, life: u64) {
+        let this = &self.members[member];
+        if this.machine.life != life || this.machine.is_down(self.now) {
+            return;
+        }
+        let Some(agent) = &this.agent else { return self.start_agent(member) };
+        if agent.line.is_some() {
+            return;
+        }
+        for stream in agent.asking.clone() {
+            self.close_by_agent(stream);
+        }
+        let all = self.coordinators.len();
+        let Some(agent) = self.agent(member) else { return };
+        let asked: Vec<_> = agent.hint.take().map_or_else(|| (0..all).collect(), |one| vec![one]);
+        let streams: Vec<_> = asked.into_iter().map(|coordinator| self.open_stream(member, coordinator)).collect();
+        if let Some(agent) = self.agent(member) {
+            agent.asking.extend(streams);
+        }
+        self.after(FIRST_WORD, Event::Seek { member, life });
+    }
+
+    fn seek_later(&mut self, member: usize) {
+        let wait = self.random.between(1, 20);
+        let life = self.members[member].machine.life;
+        let Some(agent) = self.agent(member) else { return };
+        let wait = wait + agent.backoff;
+        agent.backoff = (agent.backoff * 2).min(BACKOFF.1);
+        self.after(wait, Event::Seek { member, life });
+    }
+
+    /// A stream of this agent is no more.
+    pub fn agent_lost_stream(&mut self, member: usize, stream: u64) {
+        let Some(agent) = self.agent(member) else { return };
+        agent.asking.remove(&stream);
+        if agent.line.take_if(|line| *line == stream).is_some() {
+            self.seek_later(member);
+        }
+    }
+
+    pub fn agent_told(&mut self, member: usize, stream: u64, says: Says) {
+        let now = self.members[member].machine.clock(self.now);
+        let Some(agent) = self.agent(member) else { return };
+        if let Says::Close | Says::NotLeader(_) = says {
+            let asked = agent.asking.contains(&stream);
+            if let Says::NotLeader(leader) = says {
+                agent.inputs.coordinator_seen = now;
+                agent.hint = leader;
+            }
+            self.agent_lost_stream(member, stream);
+            let Some(agent) = self.agent(member) else { return };
+            if asked && agent.asking.is_empty() && agent.line.is_none() {
+                self.seek_later(member);
+            }
+            return;
+        }
+        if agent.asking.remove(&stream) {
+            if agent.line.is_some() {
+                return self.close_by_agent(stream);
+            }
+            agent.line = Some(stream);
+            (agent.backoff, agent.reported) = (BACKOFF.0, None);
+            for other in std::mem::take(&mut agent.asking) {
+                self.close_by_agent(other);
+            }
+        }
+        if let Says::Goal(goal) = says {
+            let Some(agent) = self.agent(member).filter(|agent| agent.line == Some(stream)) else { return };
+            if goals::check(&agent.inputs, &goal).is_ok() {
+                let group = goal.group.clone();
+                let News { order, .. } = agent.inputs.obey(*goal);
+                if order {
+                    agent.quick_until = now.plus(QUICK_FOR);
+                }
+                self.members[member].memory.group = Some(group);
+            }
+        }
+        self.agent_turn(member);
+    }
+
+    /// Asks for a look that begins after now; gives its number.
+    fn want_look(&mut self, member: usize) -> u64 {
+        let Some(agent) = self.agent(member) else { return 0 };
+        agent.look_wanted += 1;
+        let number = agent.look_wanted;
+        if !std::mem::replace(&mut agent.looking, true) {
+            self.begin_look(member, number);
+        }
+        number
+    }
+
+    fn begin_look(&mut self, member: usize, number: u64) {
+        let (postgres, wait) = self.look_at_postgres(member);
+        let life = self.members[member].machine.life;
+        self.after(wait, Event::Look { member, life, seen: Box::new(Seen { number, postgres }) });
+    }
+
+    pub fn agent_sees(&mut self, member: usize, life: u64, seen: Seen) {
+        let this = &mut self.members[member];
+        let now = this.machine.clock(self.now);
+        let alive = !this.postgres.is_down();
+        let Some(agent) = this.agent.as_deref_mut().filter(|_| this.machine.life == life) else { return };
+        let landed = agent.landed.take_if(|landed| seen.number >= landed.look);
+        let promoting = matches!(agent.exclusive.as_ref().map(|it| &it.action), Some(Action::Promote { .. }));
+        agent.inputs.see(seen.postgres, promoting, alive, now);
+        let next = (agent.look_wanted > seen.number).then_some(agent.look_wanted);
+        agent.looking = next.is_some();
+        if let Some(Landed { action, result, .. }) = landed {
+            self.agent_did(member, &action, result);
+            self.refresh_data(member);
+        }
+        if let Some(next) = next {
+            self.begin_look(member, next);
+        }
+        self.agent_turn(member);
+    }
+
+    fn agent_did(&mut self, member: usize, action: &Action, result: Result<Option<Ancestry>, String>) {
+        let now = self.members[member].machine.clock(self.now);
+        let told = result.as_ref().map(|_| ()).map_err(Clone::clone);
+        self.tell(|| format!("member {member}: {action}: {told:?}"));
+        let Some(agent) = self.agent(member) else { return };
+        match result {
+            Ok(answer) => agent.inputs.done(action, answer, now),
+            Err(error) => agent.inputs.failed(action.clone(), error, now),
+        }
+    }
+
+    fn refresh_data(&mut self, member: usize) {
+        let this = &mut self.members[member];
+        let Some(agent) = &mut this.agent else { return };
+        agent.inputs.data = match (this.memory.unfinished, this.postgres.system_identifier) {
+            (Some(unfinished), _) => Data::Unfinished(unfinished),
+            (None, Some(system_identifier)) => Data::Ready { system_identifier },
+            (None, None) => Data::Empty,
+        };
+    }
+
+    /// `PostgreSQL` has ended, with or without the agent's doing.
+    pub fn postmaster_ended(&mut self, member: usize, crashed: Option<String>) {
+        let now = self.members[member].machine.clock(self.now);
+        let Some(agent) = self.agent(member) else { return };
+        agent.quick_until = now.plus(QUICK_FOR);
+        agent.inputs.postmaster_ended(crashed);
+        self.want_look(member);
+        // Not at once: what ended it is still at work.
+        let life = self.members[member].machine.life;
+        if let Some(agent) = self.agent(member) {
+            agent.timer += 1;
+            let number = agent.timer;
+            self.after(0, Event::AgentTimer { member, life, number });
+        }
+    }
+
+    pub fn agent_timer(&mut self, member: usize, life: u64, number: u64) {
+        if self.members[member].machine.life != life {
+            return;
+        }
+        if self.agent(member).is_some_and(|agent| agent.timer == number) {
+            self.want_look(member);
+            self.agent_turn(member);
+        }
+    }
+
+    /// An action has ended: an exclusive one counts from the next look on.
+    pub fn action_ended(&mut self, member: usize, action: Action, result: Result<Option<Ancestry>, String>) {
+        if action.awaits_standbys() {
+            self.agent_did(member, &action, result);
+        } else {
+            let now = self.members[member].machine.clock(self.now);
+            let look = self.want_look(member);
+            if let Some(agent) = self.agent(member) {
+                agent.quick_until = now.plus(QUICK_FOR);
+                agent.landed = Some(Landed { look, action, result });
+            }
+        }
+        self.agent_turn(member);
+    }
+
+    /// Decides and acts until nothing more can begin, then reports.
+    pub fn agent_turn(&mut self, member: usize) {
+        let (now, life) = (self.members[member].machine.clock(self.now), self.members[member].machine.life);
+        let decision = loop {
+            let Some(agent) = self.agent(member) else { return };
+            agent.inputs.now = now;
+            if agent.line.is_some() {
+                agent.inputs.coordinator_seen = now;
+            }
+            let landed = agent.landed.as_ref().map(|landed| landed.action.clone());
+            agent.inputs.under_way = agent.exclusive.as_ref().map(|doing| doing.action.clone()).or(landed);
+            agent.inputs.awaiting = agent.awaiting.as_ref().map(|doing| doing.action.clone());
+            let decision = decide(&agent.inputs);
+            match decision.action.clone() {
+                None => break decision,
+                Some(Action::Promise(epoch)) => {
+                    agent.inputs.promise = epoch;
+                    agent.awaiting = None;
+                    self.members[member].memory.promise = epoch;
+                    self.checker.promised(member, epoch.0);
+                }
+                Some(Action::Abort) if agent.landed.is_some() => break decision,
+                Some(Action::Abort) => {
+                    agent.exclusive = None;
+                    if let Some(unfinished) = self.members[member].memory.unfinished
+                        && let Some(agent) = self.agent(member)
+                    {
+                        agent.inputs.data = Data::Unfinished(unfinished);
+                    }
+                }
+                Some(action) => self.begin_action(member, &action),
+            }
+        };
+        self.report(member, &decision, now);
+        let Some(agent) = self.agent(member) else { return };
+        agent.timer += 1;
+        let number = agent.timer;
+        let pause = if now < agent.quick_until { QUICK } else { HEARTBEAT };
+        self.after(pause.0, Event::AgentTimer { member, life, number });
+    }
+
+    fn report(&mut self, member: usize, decision: &howdah::agent::core::action::Decision, now: Millis) {
+        let Some(agent) = self.members[member].agent.as_deref_mut() else { return };
+        agent.note.clone_from(&decision.note);
+        let Some(line) = agent.line else { return };
+        let due = now.since(agent.reported_at) >= HEARTBEAT;
+        let inputs = &agent.inputs;
         let report = Report {
-            member: this.id.clone(),
-            incarnation: this.agent.incarnation,
-            sequence: this.agent.sequence,
-            promise: Epoch(this.agent.promise),
-            goal_revision: this.agent.goal.as_ref().map_or(Revision(0), |goal| goal.revision),
-            data,
-            postgres: seen,
-            recruited: this.agent.recruited,
-            state: String::new(),
-            healthy: true,
+            member: inputs.me.clone(),
+            incarnation: agent.incarnation,
+            sequence: agent.sequence + 1,
+            promise: inputs.promise,
+            goal_revision: inputs.newest_revision,
+            data: report::data(inputs),
+            postgres: report::postgres(inputs),
+            recruited: report::recruited(inputs),
+            state: decision.state.to_string(),
+            healthy: decision.healthy,
             note: String::new(),
             pid: 1,
             postmaster_pid: None,
             router_pid: None,
             data_dir: String::new(),
         };
-        let delay = self.random.delay();
-        self.send(delay, Message::Report { coordinator, connection, report });
+        if !due && agent.reported.as_ref().is_some_and(|last| !report::differ(last, &report)) {
+            return;
+        }
+        agent.sequence += 1;
+        agent.reported_at = now;
+        agent.reported = Some(Box::new(report.clone()));
+        if let PostgresSeen::Primary { epoch, .. } = &report.postgres {
+            self.checker.reports_epoch(member, epoch.0);
+        }
+        self.say_to_coordinator(line, super::control::Word::Report(Box::new(report)));
     }
 }
