@@ -9,15 +9,15 @@ cd "$(dirname "$0")/.."
 setup
 # The drivers round uses these where they are there, and says so where they are not.
 if has apt-get && has javac && [ ! -e /usr/share/java/postgresql.jar ]; then
-  install_packages libpostgresql-jdbc-java "" "" || say "the JDBC driver cannot be installed"
+  (install_packages libpostgresql-jdbc-java "" "") || say "the JDBC driver cannot be installed"
 fi
 if has apt-get && ! python3 -c 'import ensurepip' 2>/dev/null; then
-  install_packages python3-venv "" "" || say "python3-venv cannot be installed"
+  (install_packages python3-venv "" "") || say "python3-venv cannot be installed"
 fi
 
 # Machines of their own for partitions and chaos; skipped, and said so, where they cannot be had.
 if has apt-get && [ "$(id -u)" = 0 ] && ! { has ip && has iptables-restore && has tc; }; then
-  install_packages "iproute2 iptables" "" "" || say "iproute2 and iptables cannot be installed"
+  (install_packages "iproute2 iptables" "" "") || say "iproute2 and iptables cannot be installed"
 fi
 
 say "format"
