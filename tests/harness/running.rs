@@ -153,7 +153,12 @@ fn postmasters(directory: &std::path::Path) -> Vec<u32> {
 
 /// A scratch directory that other users can reach: PostgreSQL may run as one.
 pub fn scratch() -> TempDir {
-    let scratch = tempfile::Builder::new().prefix("howdah-test-").tempdir().expect("a scratch directory");
+    scratch_called("howdah-test-")
+}
+
+/// The same, with a name that begins so.
+pub fn scratch_called(prefix: &str) -> TempDir {
+    let scratch = tempfile::Builder::new().prefix(prefix).tempdir().expect("a scratch directory");
     fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
     scratch
 }

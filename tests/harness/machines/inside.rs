@@ -4,6 +4,7 @@
 use std::{
     env,
     ffi::OsString,
+    fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::PoisonError,
@@ -11,10 +12,16 @@ use std::{
 
 use rustix::process::geteuid;
 
-use crate::harness::running::{TURN, scratch};
+use crate::harness::{
+    processes,
+    running::{TURN, scratch_called},
+};
 
 /// Set inside: the scratch directory.
 const INSIDE: &str = "HOWDAH_MACHINES";
+
+/// Scratch directories are called this, then the process that made them.
+const PREFIX: &str = "howdah-machines-";
 
 /// What it takes.
 const TOOLS: [&str; 7] = ["unshare", "setpriv", "nsenter", "ip", "iptables-restore", "tc", "mount"];
@@ -42,12 +49,25 @@ pub fn inside(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
     if let Some(missing) = TOOLS.iter().find(|tool| !is_there(tool)) {
         return Outcome::Impossible(format!("{missing} is not installed"));
     }
-    let directory = scratch();
+    remove_leftovers();
+    let directory = scratch_called(&format!("{PREFIX}{}-", std::process::id()));
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=KILL"]);
     command.arg("--mount-proc").arg(env::current_exe().expect("this program has a file")).args(arguments);
     let status = command.env(INSIDE, directory.path()).stdin(Stdio::null()).status().expect("setpriv runs");
     Outcome::Done(status.success())
+}
+
+/// Directories of runs that were killed: everything else of theirs ended with them.
+fn remove_leftovers() {
+    for entry in fs::read_dir(env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split_once('-')?.0.parse().ok());
+        if owner.is_some_and(|owner| !processes::is_alive(owner)) {
+            // Another run may be doing the same.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Does what a test does on machines: `name` is the test's own, `body` gets an empty directory.
