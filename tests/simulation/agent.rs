@@ -27,7 +27,7 @@ use super::{
 
 /// As the runner's, but for fewer looks.
 const HEARTBEAT: Millis = Millis(100);
-const QUICK: Millis = Millis(25);
+const QUICK: Millis = Millis(40);
 const QUICK_FOR: Millis = Millis(1_000);
 /// `coordinator_client`'s: how long the first word may take, and the pauses between rounds.
 const FIRST_WORD: u64 = 700;
@@ -282,8 +282,11 @@ impl World {
         if self.members[member].machine.life != life {
             return;
         }
-        if self.agent(member).is_some_and(|agent| agent.timer == number) {
-            self.want_look(member);
+        let Some(agent) = self.agent(member).filter(|agent| agent.timer == number) else { return };
+        // What it sees makes it decide; while a look takes its time it goes on without.
+        let looking = agent.looking;
+        self.want_look(member);
+        if looking {
             self.agent_turn(member);
         }
     }

@@ -89,7 +89,7 @@ impl World {
         let settled = group.phase == Phase::Serving && reign.recorded.same(&reign.ordered);
         // `strict` needs its acknowledgements from those who are left.
         let strict = self.policy.durability == howdah::model::policy::Durability::Strict;
-        let enough = !strict || group.members.len() - 1 > reign.recorded.acks as usize;
+        let enough = !strict || group.members.len() - 1 > self.policy.acks as usize;
         settled && enough && by_cohort && by_primary
     }
 

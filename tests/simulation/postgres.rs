@@ -334,22 +334,26 @@ impl World {
     pub fn release(&mut self, member: usize) {
         let alone = self.sabotage == Some(Sabotage::CommitsAlone);
         self.prune_senders(member);
-        let ids: Vec<_> = self.members.iter().map(|member| member.id.clone()).collect();
-        let postgres = &mut self.members[member].postgres;
+        let postgres = &self.members[member].postgres;
         let flushed = postgres.flushed;
-        let Some(primary) = postgres.primary_mut().filter(|primary| primary.stopping.is_none()) else { return };
+        let Some(primary) = postgres.primary().filter(|primary| primary.stopping.is_none()) else { return };
         let enough = |cohort: &Option<Cohort>, end: usize| {
             let Some(cohort) = cohort else { return false };
             let counts = |(standby, sender): &(&usize, &Sender)| {
-                sender.flushed >= end && cohort.standbys.contains(&ids[**standby])
+                sender.flushed >= end && cohort.standbys.contains(&self.members[**standby].id)
             };
             alone || primary.senders.iter().filter(counts).count() >= cohort.acks as usize
         };
         let done = |commit: &Commit| {
             commit.end <= flushed && primary.effective.iter().any(|cohort| enough(cohort, commit.end))
         };
+        if !primary.waiting.iter().any(done) {
+            return;
+        }
         let (released, waiting) = primary.waiting.iter().cloned().partition::<Vec<_>, _>(done);
-        primary.waiting = waiting;
+        if let Some(primary) = self.members[member].postgres.primary_mut() {
+            primary.waiting = waiting;
+        }
         for commit in released {
             match commit.who {
                 Waiter::Agent => {
