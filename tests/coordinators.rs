@@ -201,7 +201,7 @@ async fn agents_are_sent_to_the_leader_and_strangers_away() {
     let refusal = attend(&group.url(leader), "other").await.expect_err("another cluster's agent");
     assert_eq!(refusal.code(), Code::FailedPrecondition);
     let mut routers = TopologyServiceClient::new(connect(&follower).await.expect("it runs"));
-    let request = EnsureColocationRequest { key_type: "bigint".into(), bucket_count: 5_000 };
+    let request = EnsureColocationRequest { key_type: "bigint".into(), bucket_count: 5_000, alone: String::new() };
     let refusal = routers.ensure_colocation(request).await.expect_err("far too many");
     assert_eq!(refusal.code(), Code::InvalidArgument);
 }
@@ -218,7 +218,11 @@ async fn a_follower_far_behind_catches_up_by_snapshot() {
     let ask = |number: u32| {
         let mut client = client.clone();
         async move {
-            let request = EnsureColocationRequest { key_type: "bigint".into(), bucket_count: 1 + number % 64 };
+            let request = EnsureColocationRequest {
+                key_type: "bigint".into(),
+                bucket_count: 1 + number % 64,
+                alone: String::new(),
+            };
             client.ensure_colocation(request).await
         }
     };

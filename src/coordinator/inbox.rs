@@ -19,7 +19,7 @@ use crate::{
     model::{
         ids::{CoordinatorId, MemberId, OperationId, RouterId},
         numbers::Revision,
-        observed::{Registration, Report, RouterReport},
+        observed::{Registration, Report, RouterAddress, RouterReport},
         policy::Policy,
         status::{Event, OperationStatus, Status},
         topology::Topology,
@@ -114,6 +114,8 @@ pub struct Handle {
     pub leadership: watch::Receiver<Leadership>,
     /// The newest topology; `None` before the cluster is initialised.
     pub topology: watch::Receiver<Option<Arc<Topology>>>,
+    /// Routers that report to this coordinator.
+    pub routers: watch::Receiver<Vec<RouterAddress>>,
     /// The newest revision applied.
     pub applied: watch::Receiver<Revision>,
     /// For health pages.
@@ -128,6 +130,8 @@ pub struct Outlets {
     pub leadership: watch::Sender<Leadership>,
     /// See [`Handle::topology`].
     pub topology: watch::Sender<Option<Arc<Topology>>>,
+    /// See [`Handle::routers`].
+    pub routers: watch::Sender<Vec<RouterAddress>>,
     /// See [`Handle::applied`].
     pub applied: watch::Sender<Revision>,
     /// See [`Handle::vitals`].
@@ -140,12 +144,20 @@ pub fn open() -> (Handle, Outlets) {
     let nobody = Leadership { leader: None, ours: false, term: 0 };
     let (leadership_out, leadership) = watch::channel(nobody);
     let (topology_out, topology) = watch::channel(None);
+    let (routers_out, routers) = watch::channel(Vec::new());
     let (applied_out, applied) = watch::channel(Revision(0));
     let (vitals_out, vitals) = watch::channel(None);
     let connections = Arc::new(AtomicU64::new(0));
     (
-        Handle { inbox: sender, connections, leadership, topology, applied, vitals },
-        Outlets { inbox, leadership: leadership_out, topology: topology_out, applied: applied_out, vitals: vitals_out },
+        Handle { inbox: sender, connections, leadership, topology, routers, applied, vitals },
+        Outlets {
+            inbox,
+            leadership: leadership_out,
+            topology: topology_out,
+            routers: routers_out,
+            applied: applied_out,
+            vitals: vitals_out,
+        },
     )
 }
 

@@ -27,6 +27,8 @@ use crate::{
 const MAX_BUCKETS: u32 = 1024;
 /// `PostgreSQL`'s longest type name is far shorter, qualified by a schema or not.
 const MAX_TYPE_NAME: usize = 256;
+/// A caller's own key: as long as any name it may be made of.
+const MAX_KEY: usize = 256;
 
 /// The service.
 pub struct Topologies {
@@ -42,8 +44,15 @@ impl TopologyService for Topologies {
 
     async fn watch(&self, request: Request<Streaming<RouterMessage>>) -> Result<Response<Self::WatchStream>, Status> {
         let handle = self.leader.handle.clone();
-        let newest = WatchStream::new(handle.topology.clone());
-        let topologies = newest.filter_map(|topology| Some(Ok(topology::Topology::clone(&*topology?).into())));
+        let changed = WatchStream::new(handle.topology.clone()).map(|_| ());
+        let changed = changed.merge(WatchStream::new(handle.routers.clone()).map(|_| ()));
+        let (topology, routers) = (handle.topology.clone(), handle.routers.clone());
+        let topologies = changed.filter_map(move |()| {
+            let newest = topology.borrow().clone()?;
+            let mut message = Topology::from(topology::Topology::clone(&newest));
+            message.routers = routers.borrow().iter().cloned().map(Into::into).collect();
+            Some(Ok(message))
+        });
         let connection = handle.connection();
         let listen = listen(handle, request.into_inner(), connection);
         tokio::spawn(self.shutdown.clone().run_until_cancelled_owned(listen));
@@ -57,7 +66,7 @@ impl TopologyService for Topologies {
         if let Answers::There(channel) = self.leader.route(&request).await? {
             return TopologyServiceClient::new(channel).ensure_colocation(forwarded(request)).await;
         }
-        let EnsureColocationRequest { key_type, bucket_count } = request.into_inner();
+        let EnsureColocationRequest { key_type, bucket_count, alone } = request.into_inner();
         if key_type.is_empty() || key_type.len() > MAX_TYPE_NAME {
             return Err(Status::invalid_argument(format!("EnsureColocationRequest.key_type: {key_type:?} is no type")));
         }
@@ -65,10 +74,14 @@ impl TopologyService for Topologies {
             let text = format!("EnsureColocationRequest.bucket_count: {bucket_count} is more than {MAX_BUCKETS}");
             return Err(Status::invalid_argument(text));
         }
+        if alone.len() > MAX_KEY {
+            return Err(Status::invalid_argument(format!("EnsureColocationRequest.alone: more than {MAX_KEY} bytes")));
+        }
         let reason = format!("a router needs buckets for keys of type {key_type}");
         let change: Change = Box::new(move |policy| Command::EnsureColocation {
             key_type,
             bucket_count: if bucket_count == 0 { policy.bucket_count } else { bucket_count },
+            alone: Some(alone).filter(|alone| !alone.is_empty()),
         });
         let asked = self.leader.handle.ask(|reply| Question::Change(change, reason, reply)).await;
         let Changed { revision, outcome } = asked.map_err(|error| self.leader.refusal(&error))?;

@@ -182,3 +182,14 @@ pub struct RouterReport {
     /// Process id.
     pub pid: u32,
 }
+
+/// Where a router's clients reach it, for the other routers.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RouterAddress {
+    /// Who.
+    pub router: RouterId,
+    /// Host.
+    pub host: String,
+    /// SQL port.
+    pub port: u16,
+}

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use super::{
+    pool::{Counters, hold::HoldCounts},
     topology_watch,
     worker::{Shared, TIERS},
 };
@@ -28,10 +29,7 @@ impl Probes for Health {
             .sample(&[], now(&counters.connections));
         page.counter("howdah_router_connection_waits_total", "Checkouts that waited for a free connection.")
             .sample(&[], now(&counters.waits));
-        page.counter("howdah_router_holds_total", "Checkouts that waited for a primary.")
-            .sample(&[], now(&counters.holds));
-        page.counter("howdah_router_held_milliseconds_total", "Time that checkouts waited for a primary.")
-            .sample(&[], now(&counters.held_ms));
+        holds(&mut page, counters);
         let mut open = page.gauge("howdah_router_open_transactions", "Transactions in progress on a group.");
         for (group, count) in counters.open_transactions() {
             open.sample(&[("group", group.as_str())], count);
@@ -44,5 +42,32 @@ impl Probes for Health {
         page.gauge("howdah_router_topology_revision", "Topology that all workers work by.")
             .sample(&[], self.0.applied());
         page.finish()
+    }
+}
+
+type OfGroup = fn(&HoldCounts) -> &AtomicU64;
+
+/// What waits for a primary, by group.
+fn holds(page: &mut Metrics, counters: &Counters) {
+    let of_groups: Vec<_> = {
+        let holds = counters.holds.lock().expect("nobody panics while counting");
+        holds.iter().map(|(group, counts)| (group.clone(), counts.clone())).collect()
+    };
+    let gauges: [(&str, &str, OfGroup); 2] = [
+        ("howdah_router_held", "Sessions that wait for a primary.", |it| &it.waiting),
+        ("howdah_router_held_bytes", "Bytes that waiting sessions keep.", |it| &it.bytes),
+    ];
+    let totals: [(&str, &str, OfGroup); 3] = [
+        ("howdah_router_holds_total", "Sessions that waited for a primary.", |it| &it.total),
+        ("howdah_router_holds_refused_total", "Sessions that were not let wait: too many did.", |it| &it.refused),
+        ("howdah_router_held_milliseconds_total", "Time that sessions waited for a primary.", |it| &it.waited_ms),
+    ];
+    for (is_total, (name, help, count)) in
+        gauges.into_iter().map(|it| (false, it)).chain(totals.into_iter().map(|it| (true, it)))
+    {
+        let mut family = if is_total { page.counter(name, help) } else { page.gauge(name, help) };
+        for (group, counts) in &of_groups {
+            family.sample(&[("group", group.as_str())], count(counts).load(Ordering::Relaxed));
+        }
     }
 }

@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    execute::cancel,
+    cancel,
     pool::Wanted,
     session::serve,
     worker::{Job, Shared, Worker},
@@ -102,12 +102,9 @@ fn begin(worker: &Rc<Worker>, index: usize, job: Job) {
                 worker.shared.loads[index].fetch_sub(1, Ordering::Relaxed);
             });
         }
-        Job::Cancel { pid, secret } => {
-            let Some(session) = worker.session(pid, secret) else { return };
-            for link in session.links.borrow().iter() {
-                let link = link.clone();
-                tokio::task::spawn_local(async move { cancel(&link).await });
-            }
+        Job::Cancel { pid, secret, fresh } => {
+            let worker = worker.clone();
+            tokio::task::spawn_local(async move { cancel::perform(&worker, pid, secret, fresh).await });
         }
     }
 }

@@ -6,6 +6,7 @@
 //! coordinators → topology_watch → every worker            query group → catalog_load → every worker
 //! ```
 
+mod cancel;
 pub mod catalog_load;
 pub mod core;
 pub mod execute;
@@ -25,15 +26,15 @@ pub mod worker;
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize},
     },
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::{health::Health, worker::Shared};
+use self::{core::session_number::Numbering, health::Health, worker::Shared};
 use crate::{
     config::RouterConfig,
     host::{clock::Clock, entropy, http, http::ListenError},
@@ -98,6 +99,9 @@ pub async fn start(
         catalog,
         topology,
         mock_secret: entropy::bytes(),
+        numbering: Numbering::new(&config.name, workers),
+        routers: Mutex::default(),
+        passing_on: Semaphore::new(cancel::PASSING_ON),
         doors,
         loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
         revisions: (0..workers).map(|_| AtomicU64::new(0)).collect(),

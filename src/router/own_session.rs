@@ -1,7 +1,13 @@
 //! The router's own sessions with primaries, as role `howdah_router`: for the catalog and the resolver,
 //! never for a client's work. Called by `catalog_load` and `resolver`.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Notification};
@@ -12,6 +18,7 @@ use crate::{
         ids::GroupId,
         topology::{Access, Endpoint, Topology},
     },
+    router::pool::server::WAIT_ROUTINE,
 };
 
 /// The role; its password is derived from the cluster's secret.
@@ -31,6 +38,7 @@ pub struct OwnSession {
     pub endpoint: Endpoint,
     /// What it hears; closed when the session ends.
     pub notifications: mpsc::Receiver<Notification>,
+    unacknowledged: Arc<AtomicBool>,
 }
 
 /// Why there is no session.
@@ -70,12 +78,17 @@ impl OwnSession {
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, config.connect(NoTls)).await;
         let (client, mut connection) = connected.map_err(|_| OwnSessionError::Timeout)??;
         let (hear, notifications) = mpsc::channel(NOTIFICATIONS);
+        let unacknowledged = Arc::new(AtomicBool::new(false));
+        let cancelled = unacknowledged.clone();
         tokio::spawn(async move {
             loop {
                 match std::future::poll_fn(|cx| connection.poll_message(cx)).await {
                     Some(Ok(AsyncMessage::Notification(notification))) => {
                         // Full: the listener has enough to wake up for.
                         let _ = hear.try_send(notification);
+                    }
+                    Some(Ok(AsyncMessage::Notice(notice))) if notice.routine() == Some(WAIT_ROUTINE) => {
+                        cancelled.store(true, Ordering::Release);
                     }
                     Some(Ok(_)) => {}
                     Some(Err(error)) => {
@@ -86,11 +99,18 @@ impl OwnSession {
                 }
             }
         });
-        Ok(Self { client, endpoint, notifications })
+        Ok(Self { client, endpoint, notifications, unacknowledged })
+    }
+
+    /// Did every commit of this session so far wait for its standbys to the end? A notice comes before
+    /// the answer of the statement it belongs to, and one task reads both. A session that had one wait
+    /// cancelled is not trusted again: its owner opens another.
+    pub fn is_acknowledged(&self) -> bool {
+        !self.unacknowledged.load(Ordering::Acquire)
     }
 
     /// Does the topology still name this session's primary?
     pub fn is_current(&self, topology: &Topology, group: &GroupId) -> bool {
-        !self.client.is_closed() && primary(topology, group) == Some(&self.endpoint)
+        !self.client.is_closed() && self.is_acknowledged() && primary(topology, group) == Some(&self.endpoint)
     }
 }

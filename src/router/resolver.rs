@@ -17,8 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     core::two_phase::{
-        ABORT_UNLESS_DECIDED, DELETE_DECISIONS, Gid, LIST_PREPARED, OLD_DECISIONS, READ_DECISION, Unsettled, deletable,
-        unsettled,
+        BARRIER, DELETE_DECISIONS, Gid, LIST_PREPARED, OLD_DECISIONS, Unsettled, deletable, settle_sql, unsettled,
     },
     own_session::{OwnSession, OwnSessionError},
 };
@@ -50,6 +49,8 @@ enum RoundError {
     Session { group: GroupId, source: OwnSessionError },
     #[error("group {group}: {source}")]
     Statement { group: GroupId, source: tokio_postgres::Error },
+    #[error("group {group}: a commit's wait for standbys was cancelled")]
+    Unacknowledged { group: GroupId },
     #[error("the topology has no query group")]
     NoQueryGroup,
 }
@@ -156,9 +157,14 @@ impl Resolver {
 
     async fn settle(&mut self, topology: &Topology, transaction: &Unsettled) -> Result<(), RoundError> {
         let failed = |source| RoundError::Statement { group: transaction.decision.clone(), source };
-        let decider = &self.session(topology, &transaction.decision).await?.client;
-        decider.execute(ABORT_UNLESS_DECIDED, &[&transaction.id]).await.map_err(failed)?;
-        let outcome: String = decider.query_one(READ_DECISION, &[&transaction.id]).await.map_err(failed)?.get(0);
+        let decider = self.session(topology, &transaction.decision).await?;
+        let row = decider.client.query_one(&settle_sql(&transaction.id), &[]).await.map_err(failed)?;
+        let outcome: Option<String> = row.get(0);
+        // Without an acknowledgement it may be taken back by a failover; without a row the next round looks
+        // again, if anything is still to be settled.
+        let Some(outcome) = outcome.filter(|_| decider.is_acknowledged()) else {
+            return Err(RoundError::Unacknowledged { group: transaction.decision.clone() });
+        };
         let verb = if outcome == "commit" { "COMMIT" } else { "ROLLBACK" };
         for gid in &transaction.parts {
             let client = &self.session(topology, &gid.participant).await?.client;
@@ -183,6 +189,14 @@ impl Resolver {
         let (seen, complete) = self.list(topology).await?;
         if !complete {
             return Ok(());
+        }
+        for group in topology.groups.keys() {
+            let session = self.session(topology, group).await?;
+            let written = session.client.query_one(BARRIER, &[]).await;
+            written.map_err(|source| RoundError::Statement { group: group.clone(), source })?;
+            if !session.is_acknowledged() {
+                return Err(RoundError::Unacknowledged { group: group.clone() });
+            }
         }
         for (group, ids) in old {
             let ids = deletable(ids, &seen);

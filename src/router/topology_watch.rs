@@ -12,7 +12,13 @@ use tonic::transport::{Channel, Endpoint};
 use super::worker::Shared;
 use crate::{
     host::backoff::Backoff,
-    model::{ids::ClusterName, numbers::Revision, observed::RouterReport, policy::Policy, topology::Topology},
+    model::{
+        ids::ClusterName,
+        numbers::Revision,
+        observed::{RouterAddress, RouterReport},
+        policy::Policy,
+        topology::Topology,
+    },
     wire::{InvalidMessage, pb::topology::topology_service_client::TopologyServiceClient},
 };
 
@@ -87,11 +93,13 @@ async fn watch_once(
     let reports = IntervalStream::new(ticks).map(move |_| report(&reporting).into());
     let mut topologies = client.watch(reports).await?.into_inner();
     while let Some(message) = topologies.message().await? {
+        let routers = message.routers.iter().cloned().map(RouterAddress::try_from).collect::<Result<Vec<_>, _>>()?;
         let newer = Topology::try_from(message)?;
         if newer.cluster != shared.config.cluster {
             return Err(WatchError::OtherCluster(newer.cluster));
         }
         backoff.reset();
+        shared.routers.lock().expect("nobody panics while holding it").insert(url.to_owned(), routers);
         topology.send_if_modified(|known| {
             let news = newer.revision > known.revision;
             if news {

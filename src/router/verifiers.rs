@@ -17,6 +17,9 @@ const FRESH: Millis = Millis(2_000);
 /// Roles remembered.
 const LIMIT: usize = 1_000;
 
+/// What a login that waits for the answer keeps: about what is kept of a role.
+const ENTRY: usize = 512;
+
 /// What is known of a role.
 #[derive(Clone)]
 pub struct Role {
@@ -71,7 +74,7 @@ async fn ask(worker: &Worker, user: &str) -> Result<Option<Role>, UserError> {
     // A pooled connection may have died unnoticed: the second one is new.
     for _ in 0..3 {
         let mut server =
-            match worker.pools.checkout(&group, Wanted::Primary, &identity, &Rc::default(), &mut None).await {
+            match worker.pools.checkout(&group, Wanted::Primary, &identity, &Rc::default(), ENTRY, &mut None).await {
                 Ok(server) => server,
                 Err(CheckoutError::Refused(error)) => return Err(error),
                 Err(CheckoutError::Server(error)) => return Err(unreadable(&error)),

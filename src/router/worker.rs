@@ -4,20 +4,20 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     rc::Rc,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use super::{
     catalog_load::{CatalogHandle, Loaded},
-    core::settings::Settings,
+    core::{session_number::Numbering, settings::Settings},
     pool::{Counters, Identity, Pools, prepared::StatementId, server::Link},
     session::Context,
     texts::Texts,
@@ -26,7 +26,7 @@ use super::{
 use crate::{
     config::RouterConfig,
     host::{clock::Clock, entropy},
-    model::{numbers::Revision, topology::Topology},
+    model::{numbers::Revision, observed::RouterAddress, topology::Topology},
 };
 
 /// Numbers of statements kept; above this they begin anew, and servers forget the old ones in time.
@@ -49,6 +49,13 @@ pub struct Shared {
     pub topology: watch::Receiver<Arc<Topology>>,
     /// Secret behind the verifiers of users who do not exist.
     pub mock_secret: [u8; 32],
+    /// How sessions are numbered.
+    pub numbering: Numbering,
+    /// The routers that each coordinator knows, by the coordinator's URL. Looked at where a request to
+    /// cancel is another's, and nowhere else.
+    pub routers: Mutex<BTreeMap<String, Vec<RouterAddress>>>,
+    /// Requests to cancel on their way to other routers.
+    pub passing_on: Semaphore,
     /// Doors of the worker threads.
     pub doors: Vec<mpsc::Sender<Job>>,
     /// Sessions of each worker.
@@ -85,6 +92,8 @@ pub enum Job {
         pid: u32,
         /// Its secret.
         secret: u32,
+        /// No other router passed it on: if the session is not here, it may be in another.
+        fresh: bool,
     },
 }
 
@@ -96,6 +105,8 @@ pub struct Handle {
     pub secret: u32,
     /// The server connections that work for it.
     pub links: RefCell<Vec<Rc<Link>>>,
+    /// Wakes it where it waits without any: for a primary, or for a free connection.
+    pub cancelled: Notify,
 }
 
 /// A worker.
@@ -238,17 +249,19 @@ impl Worker {
         self.shared.statements[self.index as usize][index].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Registers a session: its number says which worker has it.
+    /// Registers a session: its number says which worker of which router has it.
     pub fn register(&self) -> Rc<Handle> {
+        let numbering = &self.shared.numbering;
         let mut handles = self.handles.borrow_mut();
         let mut next = self.next_session.get();
-        while handles.contains_key(&pid(self.index, next)) {
-            next = next % MAX_SESSION + 1;
+        while handles.contains_key(&numbering.pid(self.index, next)) {
+            next = next % numbering.sessions() + 1;
         }
-        self.next_session.set(next % MAX_SESSION + 1);
+        self.next_session.set(next % numbering.sessions() + 1);
         let [a, b, c, d] = entropy::bytes::<4>();
         let secret = u32::from_be_bytes([a, b, c, d]);
-        let handle = Rc::new(Handle { pid: pid(self.index, next), secret, links: RefCell::default() });
+        let pid = numbering.pid(self.index, next);
+        let handle = Rc::new(Handle { pid, secret, links: RefCell::default(), cancelled: Notify::new() });
         handles.insert(handle.pid, handle.clone());
         handle
     }
@@ -262,17 +275,4 @@ impl Worker {
     pub fn session(&self, pid: u32, secret: u32) -> Option<Rc<Handle>> {
         self.handles.borrow().get(&pid).filter(|handle| handle.secret == secret).cloned()
     }
-}
-
-/// Bits of a session's number that count sessions of one worker; the rest is the worker's number.
-const SESSION_BITS: u32 = 20;
-const MAX_SESSION: u32 = (1 << SESSION_BITS) - 1;
-
-fn pid(worker: u32, session: u32) -> u32 {
-    (worker + 1) << SESSION_BITS | session
-}
-
-/// Which worker has the session with this number.
-pub fn worker_of(pid: u32) -> Option<usize> {
-    (pid >> SESSION_BITS).checked_sub(1).map(|worker| worker as usize)
 }

@@ -7,7 +7,7 @@ use crate::model::{
     ids::{ColocationId, GroupId},
     map::Colocation,
     numbers::{Epoch, Millis, Revision},
-    observed::RouterReport,
+    observed::{RouterAddress, RouterReport},
     topology::{Access, Endpoint, GroupView, Topology},
 };
 
@@ -42,6 +42,21 @@ impl TryFrom<pb::RouterReport> for RouterReport {
             open_transactions: it.open_transactions.into_iter().map(open).collect::<Result<_, _>>()?,
             pid: it.pid,
         })
+    }
+}
+
+impl From<RouterAddress> for pb::RouterAddress {
+    fn from(it: RouterAddress) -> Self {
+        Self { router: it.router.into(), host: it.host, port: it.port.into() }
+    }
+}
+
+impl TryFrom<pb::RouterAddress> for RouterAddress {
+    type Error = InvalidMessage;
+
+    fn try_from(it: pb::RouterAddress) -> Result<Self, InvalidMessage> {
+        let router = name(&it.router, "RouterAddress.router")?;
+        Ok(Self { router, host: it.host, port: port(it.port, "RouterAddress.port")? })
     }
 }
 
@@ -142,6 +157,8 @@ impl From<Topology> for pb::Topology {
             failover_wait_ms: it.failover_wait.0,
             database: it.database,
             bucket_count: it.bucket_count,
+            // Not of the replicated state: whoever sends the message adds them.
+            routers: Vec::new(),
         }
     }
 }

@@ -10,6 +10,7 @@ mod growth;
 mod partitions;
 pub mod plain;
 mod start;
+mod switchover;
 mod tpch;
 
 use crate::harness::{ledger, processes, running};

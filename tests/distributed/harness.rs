@@ -1,7 +1,13 @@
 //! A query group and shards of one PostgreSQL each, a router, and a coordinator that does nothing but
 //! place.
 
-use std::{collections::BTreeMap, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use howdah::{
     config::RouterConfig,
@@ -22,7 +28,10 @@ use howdah::{
 };
 use tokio::sync::watch;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::{
+    StreamExt as _,
+    wrappers::{TcpListenerStream, WatchStream},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -35,7 +44,9 @@ pub const BUCKETS: usize = 8;
 pub struct Herd {
     pub query: Postgres,
     pub shards: Vec<Postgres>,
-    port: u16,
+    /// The router's SQL port.
+    pub port: u16,
+    coordinator: SocketAddr,
     cancel: CancellationToken,
 }
 
@@ -58,14 +69,24 @@ fn view(name: &str, kind: GroupKind, postgres: &Postgres) -> (GroupId, GroupView
 impl Herd {
     /// With so many shards.
     pub async fn start(shards: usize) -> Self {
+        Self::start_behind(shards, |_, port| port).await
+    }
+
+    /// The router reaches shard `n`, counted from 1, by the port that `front` gives for its own.
+    pub async fn start_behind(shards: usize, mut front: impl FnMut(usize, u16) -> u16) -> Self {
         let query = prepared(GroupKind::Query).await;
         let mut members = Vec::new();
         for _ in 0..shards {
             members.push(prepared(GroupKind::Shard).await);
         }
         let mut groups = BTreeMap::from([view("query", GroupKind::Query, &query)]);
-        let named = members.iter().enumerate().map(|(at, it)| view(&format!("shard-{}", at + 1), GroupKind::Shard, it));
-        groups.extend(named);
+        for (at, member) in members.iter().enumerate() {
+            let (id, mut view) = view(&format!("shard-{}", at + 1), GroupKind::Shard, member);
+            if let Access::Open { primary } = &mut view.access {
+                primary.port = front(at + 1, member.port);
+            }
+            groups.insert(id, view);
+        }
         let topology = Topology {
             revision: Revision(1),
             cluster: "test".parse().expect("a name"),
@@ -77,23 +98,13 @@ impl Herd {
         };
         let (send, receive) = watch::channel(Arc::new(topology));
         let cancel = CancellationToken::new();
-        let coordinator = serve(send).await;
         let sql = port();
-        let config = RouterConfig {
-            cluster: "test".parse().expect("a name"),
-            name: "query-1".parse().expect("a name"),
-            coordinators: vec![format!("http://{coordinator}")],
-            listen: SocketAddr::from(([127, 0, 0, 1], sql)),
-            read_only_listen: None,
-            http: None,
-            advertise: "127.0.0.1".to_owned(),
-            secret: Secret::new(SECRET),
-            workers: 2,
-        };
+        let coordinator = serve(send, sql).await;
+        let config = config("query-1", coordinator, sql);
         let running = router::start(config, receive, cancel.clone()).await.expect("the router starts");
         let ended = cancel.clone();
         tokio::spawn(async move { running.wait(&ended).await });
-        let herd = Self { query, shards: members, port: sql, cancel };
+        let herd = Self { query, shards: members, port: sql, coordinator, cancel };
         let admin = herd.query.admin("app").await;
         let want = i64::try_from(shards).expect("few");
         eventually("shards are ready", async || {
@@ -106,11 +117,15 @@ impl Herd {
 
     /// A client of the router.
     pub async fn client(&self) -> Client {
-        let mut config = Config::new();
-        config.host("127.0.0.1").port(self.port).user(USER).password(USER).dbname("app");
-        let (client, connection) = config.connect(NoTls).await.expect("the router lets us in");
-        tokio::spawn(connection);
-        client
+        client_at(self.port).await
+    }
+
+    /// A second router, told of everything by the coordinator: its SQL port.
+    pub async fn second_router(&self) -> u16 {
+        let sql = port();
+        tokio::spawn(router::run(config("query-2", self.coordinator, sql), self.cancel.clone()));
+        eventually("the second router serves", async || settings(sql).connect(NoTls).await.is_ok()).await;
+        sql
     }
 
     /// What `sql` counts on each shard.
@@ -121,6 +136,33 @@ impl Herd {
         }
         counts
     }
+}
+
+fn config(name: &str, coordinator: SocketAddr, sql: u16) -> RouterConfig {
+    RouterConfig {
+        cluster: "test".parse().expect("a name"),
+        name: name.parse().expect("a name"),
+        coordinators: vec![format!("http://{coordinator}")],
+        listen: SocketAddr::from(([127, 0, 0, 1], sql)),
+        read_only_listen: None,
+        http: None,
+        advertise: "127.0.0.1".to_owned(),
+        secret: Secret::new(SECRET),
+        workers: 2,
+    }
+}
+
+fn settings(port: u16) -> Config {
+    let mut config = Config::new();
+    config.host("127.0.0.1").port(port).user(USER).password(USER).dbname("app");
+    config
+}
+
+/// A client of whatever listens there.
+pub async fn client_at(port: u16) -> Client {
+    let (client, connection) = settings(port).connect(NoTls).await.expect("the router lets us in");
+    tokio::spawn(connection);
+    client
 }
 
 async fn prepared(kind: GroupKind) -> Postgres {
@@ -163,6 +205,10 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 /// Places every colocation group round robin over the shards.
 struct Placing {
     topology: watch::Sender<Arc<Topology>>,
+    /// SQL port of the first router.
+    router: u16,
+    /// Groups made for one table.
+    alone: Mutex<BTreeMap<ColocationId, String>>,
 }
 
 #[tonic::async_trait]
@@ -170,7 +216,17 @@ impl TopologyService for Placing {
     type WatchStream = Pin<Box<dyn tokio_stream::Stream<Item = Result<pb::Topology, Status>> + Send>>;
 
     async fn watch(&self, _: Request<Streaming<pb::RouterReport>>) -> Result<Response<Self::WatchStream>, Status> {
-        Err(Status::unavailable("this test gives the topology itself"))
+        let router = pb::RouterAddress {
+            router: "query-1".to_owned(),
+            host: "127.0.0.1".to_owned(),
+            port: u32::from(self.router),
+        };
+        let topologies = WatchStream::new(self.topology.subscribe()).map(move |topology| {
+            let mut message = pb::Topology::from((*topology).clone());
+            message.routers = vec![router.clone()];
+            Ok(message)
+        });
+        Ok(Response::new(Box::pin(topologies)))
     }
 
     async fn ensure_colocation(
@@ -182,7 +238,11 @@ impl TopologyService for Placing {
         let mut topology = (**self.topology.borrow()).clone();
         let shards: Vec<GroupId> =
             topology.groups.values().filter(|it| it.kind == GroupKind::Shard).map(|it| it.id.clone()).collect();
-        let same = |it: &&Colocation| it.key_type == request.key_type && it.buckets.len() == count;
+        let mut alone = self.alone.lock().expect("no panic");
+        let same = |it: &&Colocation| {
+            let key = alone.get(&it.id).map_or("", String::as_str);
+            key == request.alone && it.key_type == request.key_type && it.buckets.len() == count
+        };
         let found = topology.colocations.values().find(same).cloned();
         let colocation = found.unwrap_or_else(|| Colocation {
             id: ColocationId(u32::try_from(topology.colocations.len()).expect("few") + 1),
@@ -190,6 +250,9 @@ impl TopologyService for Placing {
             buckets: (0..count).map(|at| shards[at % shards.len()].clone()).collect(),
         });
         topology.colocations.insert(colocation.id, colocation.clone());
+        if !request.alone.is_empty() {
+            alone.insert(colocation.id, request.alone.clone());
+        }
         topology.revision = topology.revision.next();
         let revision = topology.revision.0;
         self.topology.send_replace(Arc::new(topology));
@@ -199,10 +262,10 @@ impl TopologyService for Placing {
     }
 }
 
-async fn serve(topology: watch::Sender<Arc<Topology>>) -> SocketAddr {
+async fn serve(topology: watch::Sender<Arc<Topology>>, router: u16) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let address = listener.local_addr().expect("bound");
-    let service = TopologyServiceServer::new(Placing { topology });
+    let service = TopologyServiceServer::new(Placing { topology, router, alone: Mutex::default() });
     let server = tonic::transport::Server::builder().add_service(service);
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     address

@@ -131,3 +131,33 @@ async fn ddl_goes_everywhere() {
     assert_eq!(herd.on_shards("SELECT count(*) FROM pg_class WHERE relnamespace = 's'::regnamespace").await, [0, 0]);
     assert_eq!(refused(&client, "SELECT * FROM s.t").await.0, "42P01");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn colocation_can_be_declined_and_leaves_are_named() {
+    let herd = Herd::start(2).await;
+    let client = herd.client().await;
+    let long = "an_order_of_a_customer_with_a_name_that_is_rather_long_é_éé";
+    client
+        .batch_execute(&format!(
+            "CREATE TABLE a (k bigint); CREATE TABLE b (k bigint); CREATE TABLE c (k bigint); CREATE TABLE d (k bigint);
+             CREATE SCHEMA s; CREATE TABLE s.\"{long}\" (k bigint);
+             SELECT create_distributed_table('a', 'k', colocate_with => 'none');
+             SELECT create_distributed_table('b', 'k'); SELECT create_distributed_table('c', 'k');
+             SELECT create_distributed_table('d', 'k', colocate_with => 'a');
+             SELECT create_distributed_table('s.\"{long}\"', 'k', colocate_with => 'none')"
+        ))
+        .await
+        .expect("distributed");
+    let groups = "SELECT string_agg(table_name::text, ',' ORDER BY table_name::text) FROM citus_tables
+                  WHERE table_name::text ~ '^.$' GROUP BY colocation_id ORDER BY 1";
+    assert_eq!(rows(&client, groups).await, ["a,d", "b,c"]);
+    let of_table =
+        "SELECT string_agg(shard_name, ',' ORDER BY shardid) FROM citus_shards WHERE table_name = 'b'::regclass";
+    assert_eq!(rows(&client, of_table).await, ["b_b00,b_b01,b_b02,b_b03,b_b04,b_b05,b_b06,b_b07"]);
+    // Every name is that of a leaf, and each leaf is there.
+    let named = rows(&client, "SELECT shard_name FROM citus_shards").await;
+    assert_eq!(named.len(), 40);
+    let list = named.iter().map(|name| format!("('{name}')")).collect::<Vec<_>>().join(",");
+    let found = herd.on_shards(&format!("SELECT count(to_regclass(name)) FROM (VALUES {list}) names (name)")).await;
+    assert_eq!(found, [20, 20]);
+}

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use howdah::model::topology::Access;
+use howdah::model::{
+    numbers::Millis,
+    topology::{Access, Topology},
+};
 use tokio_postgres::error::SqlState;
 
 use super::harness::{Postgres, Router, topology};
@@ -74,4 +77,119 @@ async fn a_write_without_an_answer_has_an_unknown_outcome() {
     assert_eq!(unknown.code(), Some(&SqlState::TRANSACTION_RESOLUTION_UNKNOWN));
     let read = read.await.expect("no panic");
     assert!(read.is_ok(), "a read is run again: {read:?}");
+}
+
+/// A client of `router`, and what it says when it is asked for the server's port.
+async fn port_of(client: &tokio_postgres::Client) -> u16 {
+    let row = client.query_one("SELECT inet_server_port()", &[]).await.expect("asked");
+    u16::try_from(row.get::<_, i32>(0)).expect("a port")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_has_done_nothing_begins_anew() {
+    let (mut old, new, router) = two().await;
+    for server in [&old, &new] {
+        let admin = server.admin("app").await;
+        admin.batch_execute("CREATE TABLE t (a int); GRANT ALL ON t TO app").await.expect("table");
+    }
+    let (client, other) = (router.client().await, router.client().await);
+    client.batch_execute("BEGIN; SET LOCAL work_mem = '9MB'").await.expect("begun");
+    client.batch_execute("ROLLBACK").await.expect("ended");
+    client.batch_execute("BEGIN").await.expect("begun anew");
+    // The first statement is on its way when the primary goes: nothing of it can have been committed.
+    let first =
+        tokio::spawn(async move { (client.batch_execute("INSERT INTO t SELECT 1 FROM pg_sleep(2)").await, client) });
+    let worker = other.batch_execute("INSERT INTO t SELECT 2 FROM pg_sleep(60)");
+    let admin = old.admin("app").await;
+    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query ~ 'pg_sleep' AND wait_event = 'PgSleep'";
+    let fall = async {
+        while admin.query_one(sleeping, &[]).await.expect("seen").get::<_, i64>(0) < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        old.kill();
+        router.tell(topology(2, 2, Access::Open { primary: new.endpoint("query-2") }));
+    };
+    let (autocommit, ()) = tokio::join!(worker, fall);
+    assert_eq!(autocommit.expect_err("it may have run").code(), Some(&SqlState::TRANSACTION_RESOLUTION_UNKNOWN));
+    let (inserted, client) = first.await.expect("no panic");
+    inserted.expect("run again on the new primary");
+    client.batch_execute("COMMIT").await.expect("committed");
+    let rows = new.admin("app").await.query("SELECT a FROM t", &[]).await.expect("read");
+    assert_eq!(rows.iter().map(|row| row.get::<_, i32>(0)).collect::<Vec<_>>(), [1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_administrator_ends_is_not_run_again() {
+    let (old, _new, router) = two().await;
+    let client = router.client().await;
+    // It only reads: lost by accident, it would be run again.
+    let long = "SELECT count(*) FROM generate_series(1, 1000000000)";
+    let sleep = tokio::spawn(async move { (client.simple_query(long).await, client) });
+    let admin = old.admin("app").await;
+    let end =
+        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = '{long}' AND state = 'active'");
+    while admin.query(&end, &[]).await.expect("asked").is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let (ended, client) = sleep.await.expect("no panic");
+    assert_eq!(ended.expect_err("ended").code(), Some(&SqlState::ADMIN_SHUTDOWN));
+    assert_eq!(port_of(&client).await, old.port);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_that_waits_for_a_primary_can_be_cancelled() {
+    let (_old, new, router) = two().await;
+    let client = router.client().await;
+    let token = client.cancel_token();
+    router.tell(topology(2, 2, Access::Held));
+    let waiting = tokio::spawn(async move { (client.batch_execute("SELECT 1").await, client) });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!waiting.is_finished(), "held");
+    token.cancel_query(tokio_postgres::NoTls).await.expect("sent");
+    let (cancelled, client) = waiting.await.expect("no panic");
+    assert_eq!(cancelled.expect_err("cancelled").code(), Some(&SqlState::QUERY_CANCELED));
+    router.tell(topology(3, 2, Access::Open { primary: new.endpoint("query-2") }));
+    assert_eq!(port_of(&client).await, new.port);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_is_bounded_in_bytes() {
+    let (_old, new, router) = two().await;
+    let mut clients = Vec::new();
+    for _ in 0..24 {
+        clients.push(router.client().await);
+    }
+    let held = Topology { failover_wait: Millis(120_000), ..topology(2, 2, Access::Held) };
+    router.tell(held);
+    // On two workers, each of which lets one group have 32 MiB: eight of these.
+    let text = "x".repeat(4 << 20);
+    let ask = std::sync::Arc::new(format!("SELECT length('{text}')"));
+    let waiting: Vec<_> = clients
+        .into_iter()
+        .map(|client| {
+            let ask = ask.clone();
+            tokio::spawn(async move { client.simple_query(&ask).await.map(|_| ()) })
+        })
+        .collect();
+    // Who is too many is told so at once; the others wait.
+    let early = || waiting.iter().filter(|it| it.is_finished()).count();
+    for _ in 0..600 {
+        if early() >= 8 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(early(), 8);
+    router.tell(topology(3, 2, Access::Open { primary: new.endpoint("query-2") }));
+    let (mut done, mut refused) = (0, 0);
+    for task in waiting {
+        match task.await.expect("no panic") {
+            Ok(()) => done += 1,
+            Err(error) => {
+                assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_RESOURCES));
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((done, refused), (16, 8));
 }

@@ -21,6 +21,7 @@ use howdah::{
         group::GroupKind,
         ids::GroupId,
         numbers::{Epoch, Millis, Revision},
+        schema,
         topology::{Access, Endpoint, GroupView, Topology},
     },
     router,
@@ -193,6 +194,13 @@ pub fn topology(revision: u64, epoch: u64, access: Access) -> Topology {
 impl Router {
     /// In front of `postgres` as the query group's primary.
     pub async fn start(postgres: &Postgres) -> Self {
+        // As an agent does before the first reign opens.
+        postgres
+            .admin("app")
+            .await
+            .batch_execute(&schema::install(GroupKind::Query))
+            .await
+            .expect("the schema installs");
         let access = Access::Open { primary: postgres.endpoint("query-1") };
         let (send, receive) = watch::channel(Arc::new(topology(1, 1, access)));
         let (port, read_only_port) = (port(), port());

@@ -110,6 +110,10 @@ pub enum Command {
         key_type: String,
         /// Buckets.
         bucket_count: u32,
+        /// A new group for one table alone, under a key made up by the caller: the same key again gives
+        /// the same group. `None`: one that tables share.
+        #[serde(default)]
+        alone: Option<String>,
     },
     /// Begins a long piece of work; the same key again gives the same operation.
     BeginOperation {

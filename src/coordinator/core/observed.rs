@@ -9,7 +9,7 @@ use crate::model::{
     group::{Container, Phase},
     ids::{GroupId, MemberId, OperationId, RouterId},
     numbers::{Epoch, Lsn, Millis, Revision},
-    observed::{PostgresSeen, Report, RouterReport},
+    observed::{PostgresSeen, Report, RouterAddress, RouterReport},
 };
 
 /// A leader whose turns, one every 20 ms, are further apart than this was itself paused: what looks
@@ -200,6 +200,15 @@ impl Observed {
         if let Some(seen) = self.routers.get_mut(router).filter(|seen| seen.connection == connection) {
             seen.link = Link::Reset { at: now };
         }
+    }
+
+    /// Where the routers with a stream to this coordinator are, in order of name.
+    pub fn router_addresses(&self) -> impl Iterator<Item = RouterAddress> {
+        self.routers.values().filter(|seen| seen.link == Link::Up).map(|seen| RouterAddress {
+            router: seen.report.router.clone(),
+            host: seen.report.host.clone(),
+            port: seen.report.port,
+        })
     }
 
     /// How long nothing was heard of a member, counted from this leader's beginning at most.

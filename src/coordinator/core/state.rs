@@ -48,6 +48,9 @@ pub struct State {
     pub membership: BTreeMap<MemberId, GroupId>,
     /// Placement.
     pub colocations: BTreeMap<ColocationId, Colocation>,
+    /// Colocation groups made for one table alone, and the keys under which their makers asked.
+    #[serde(default)]
+    pub alone: BTreeMap<ColocationId, String>,
     /// Operations in the order they began: all that run, and the last that ended.
     pub operations: Vec<Operation>,
     /// What happened, oldest first.
@@ -109,8 +112,8 @@ impl State {
         match &proposal.command {
             Command::Initialise { cluster, policy } => self.initialise(cluster, policy, proposal),
             Command::Register { container } => self.register(container, proposal),
-            Command::EnsureColocation { key_type, bucket_count } => {
-                self.ensure_colocation(key_type, *bucket_count, proposal)
+            Command::EnsureColocation { key_type, bucket_count, alone } => {
+                self.ensure_colocation(key_type, *bucket_count, alone.as_deref(), proposal)
             }
             Command::BeginOperation { key, kind } => self.begin_operation(key, kind, proposal),
             Command::FinishOperation { id, outcome } => self.finish_operation(id, outcome, proposal),

@@ -19,6 +19,7 @@ use crate::{
     model::{
         ids::MemberId,
         numbers::{Millis, Revision},
+        observed::RouterAddress,
         topology::Topology,
     },
     wire::agent::CoordinatorSays,
@@ -35,6 +36,7 @@ pub struct Published {
     next_vitals: Millis,
     leadership: watch::Sender<Leadership>,
     topology: watch::Sender<Option<Arc<Topology>>>,
+    routers: watch::Sender<Vec<RouterAddress>>,
     applied: watch::Sender<Revision>,
     vitals: watch::Sender<Option<Vitals>>,
 }
@@ -49,9 +51,9 @@ struct Attending {
 impl Published {
     /// Nothing yet.
     pub fn new(outlets: Outlets) -> (Self, Receiver<Input>) {
-        let Outlets { inbox, leadership, topology, applied, vitals } = outlets;
+        let Outlets { inbox, leadership, topology, routers, applied, vitals } = outlets;
         let agents = BTreeMap::new();
-        (Self { agents, goals_at: None, next_vitals: Millis(0), leadership, topology, applied, vitals }, inbox)
+        (Self { agents, goals_at: None, next_vitals: Millis(0), leadership, topology, routers, applied, vitals }, inbox)
     }
 
     /// An agent is there and gets its goal at the next publication.
@@ -88,6 +90,14 @@ impl Driver {
             let changed = seen.as_ref().map(|topology| topology.revision) != newest;
             if changed {
                 *seen = topology(&self.state).map(Arc::new);
+            }
+            changed
+        });
+        // Compared in place: reports come five times a second, addresses hardly ever change.
+        published.routers.send_if_modified(|seen| {
+            let changed = !self.observed.router_addresses().eq(seen.iter().cloned());
+            if changed {
+                *seen = self.observed.router_addresses().collect();
             }
             changed
         });

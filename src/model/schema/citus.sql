@@ -93,7 +93,13 @@ GRANT SELECT ON pg_catalog.pg_dist_colocation TO PUBLIC;
 CREATE OR REPLACE VIEW pg_catalog.citus_shards AS
 SELECT s.logicalrelid AS table_name,
        s.shardid,
-       s.logicalrelid::text AS shard_name,
+       CASE t.kind
+            WHEN 'distributed' THEN
+                -- Qualified where Citus qualifies it: outside of public and pg_catalog.
+                CASE WHEN l.nspname IN ('public', 'pg_catalog') THEN '' ELSE quote_ident(l.nspname) || '.' END
+                || quote_ident(howdah.leaf_table(l.relname::text, s.shardminvalue::integer, l.buckets))
+            ELSE s.logicalrelid::text
+       END AS shard_name,
        CASE t.kind WHEN 'distributed' THEN 'distributed' ELSE 'reference' END AS citus_table_type,
        t.colocation AS colocation_id,
        n.host AS nodename,
@@ -101,6 +107,11 @@ SELECT s.logicalrelid AS table_name,
        NULL::bigint AS shard_size
   FROM pg_catalog.pg_dist_shard s
   JOIN howdah.tables t ON t.relation = s.logicalrelid
+  CROSS JOIN LATERAL (
+       SELECT c.relname, ns.nspname,
+              (SELECT count(*)::integer FROM howdah.placement b WHERE b.colocation = t.colocation) AS buckets
+         FROM pg_class c JOIN pg_namespace ns ON ns.oid = c.relnamespace
+        WHERE c.oid = t.relation) l
   LEFT JOIN pg_catalog.pg_dist_placement p ON p.shardid = s.shardid
   LEFT JOIN howdah.node n ON n.number = p.groupid;
 GRANT SELECT ON pg_catalog.citus_shards TO PUBLIC;

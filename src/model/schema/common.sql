@@ -30,6 +30,17 @@ CREATE TABLE IF NOT EXISTS howdah.decision (
 );
 GRANT SELECT, INSERT ON howdah.decision TO PUBLIC;
 
+-- Settles a transaction: aborted unless decided; `ours` says that this call made it so. Waits for an owner
+-- that is deciding. Always writes, so that its commit waits for the standbys: what it answers is not taken
+-- back by a failover. No outcome: the row went away meanwhile.
+CREATE OR REPLACE FUNCTION howdah.settle(transaction text, OUT outcome text, OUT ours boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+BEGIN
+    INSERT INTO howdah.decision (id, outcome) VALUES (transaction, 'abort') ON CONFLICT (id) DO NOTHING;
+    ours := FOUND;
+    UPDATE howdah.decision d SET outcome = d.outcome WHERE d.id = transaction RETURNING d.outcome INTO outcome;
+END $$;
+
 -- Leaves follow their parent: owner, grants, and the names of indexes and constraints (the parent's,
 -- with the leaf's suffix, so that messages can be given in the user's names). Routers call it on a
 -- shard after DDL on a distributed table.

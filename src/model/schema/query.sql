@@ -55,6 +55,17 @@ SELECT t.relation::oid AS relation,
   LEFT JOIN pg_attribute a ON a.attrelid = t.relation AND a.attnum = t.key_attnum;
 GRANT SELECT ON howdah.catalog TO PUBLIC;
 
+-- The leaf of a bucket: what routers call it (`leaf_name` in the router's catalog, byte for byte).
+CREATE OR REPLACE FUNCTION howdah.leaf_table(name text, bucket integer, buckets integer) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog AS $$
+    SELECT CASE WHEN octet_length(name || suffix) <= 63 THEN name || suffix
+                ELSE (SELECT left(name, max(chars)) FROM generate_series(1, char_length(name)) chars
+                       WHERE octet_length(left(name, chars)) <= 63 - octet_length(hash || suffix)) || hash || suffix
+           END
+      FROM (SELECT '_b' || lpad(bucket::text, greatest(2, length((greatest(buckets, 1) - 1)::text)), '0') AS suffix,
+                   '_' || lpad(to_hex(hashtextextended(name COLLATE "C", 0) & 4294967295), 8, '0') AS hash) parts
+$$;
+
 -- The guard. A foreign table on a wrapper without a handler makes every plan over its parent fail
 -- (55000), while Parse and Describe still work.
 DO $$
@@ -89,6 +100,63 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- For statements that use a table by name only, and that neither plans nor triggers notice: routers ask
+-- before they run one that they take for local. The name is resolved by the caller's search_path.
+CREATE OR REPLACE FUNCTION howdah.refuse_shell(name text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM howdah.tables t
+                WHERE t.relation OPERATOR(pg_catalog.=) pg_catalog.to_regclass(refuse_shell.name)) THEN
+        RAISE EXCEPTION 'howdah_guard: table "%" is distributed, or a reference table', name
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Connect through a Howdah router.';
+    END IF;
+END $$;
+
+-- DDL on a shell alone: by a router with an old catalog, or from inside a function. Routers say that a
+-- statement runs on every group; what they do not know to be distributed they send as it is.
+CREATE OR REPLACE FUNCTION howdah.refuse_lone_ddl() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+DECLARE
+    found text;
+BEGIN
+    IF current_setting('howdah.runs_everywhere', true) IS NOT DISTINCT FROM 'on' THEN
+        RETURN;
+    END IF;
+    IF TG_EVENT = 'sql_drop' THEN
+        SELECT d.object_identity INTO found
+          FROM pg_event_trigger_dropped_objects() d
+          JOIN howdah.tables t ON t.relation::oid = d.objid
+         WHERE d.classid = 'pg_class'::regclass
+         LIMIT 1;
+    ELSE
+        SELECT c.object_identity INTO found
+          FROM pg_event_trigger_ddl_commands() c
+          LEFT JOIN pg_index x ON c.classid = 'pg_class'::regclass AND x.indexrelid = c.objid
+          LEFT JOIN pg_trigger g ON c.classid = 'pg_trigger'::regclass AND g.oid = c.objid
+          LEFT JOIN pg_policy p ON c.classid = 'pg_policy'::regclass AND p.oid = c.objid
+          LEFT JOIN pg_rewrite r ON c.classid = 'pg_rewrite'::regclass AND r.oid = c.objid
+          JOIN howdah.tables t
+            ON t.relation::oid = coalesce(x.indrelid, g.tgrelid, p.polrelid, r.ev_class,
+                                          CASE WHEN c.classid = 'pg_class'::regclass THEN c.objid END)
+         LIMIT 1;
+    END IF;
+    IF found IS NOT NULL THEN
+        RAISE EXCEPTION 'howdah_guard: "%" belongs to a distributed or reference table', found
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Change it by a statement of its own through a Howdah router.';
+    END IF;
+END $$;
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_event_trigger WHERE evtname = 'howdah_guard_changes') THEN
+        CREATE EVENT TRIGGER howdah_guard_changes ON ddl_command_end EXECUTE FUNCTION howdah.refuse_lone_ddl();
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_event_trigger WHERE evtname = 'howdah_guard_drops') THEN
+        CREATE EVENT TRIGGER howdah_guard_drops ON sql_drop EXECUTE FUNCTION howdah.refuse_lone_ddl();
+    END IF;
+END $$;
+
 -- Every change of the catalog ends with this; routers listen.
 CREATE OR REPLACE FUNCTION howdah.changed() RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
@@ -114,7 +182,7 @@ END $$;
 CREATE OR REPLACE FUNCTION howdah.enter_table(
     relation regclass, kind text, key_column name, colocation integer, shards text[])
 RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog SET howdah.runs_everywhere = on AS $$
 BEGIN
     PERFORM howdah.check_owner(relation);
     INSERT INTO howdah.tables
@@ -144,7 +212,7 @@ END $$;
 
 -- Takes the table out of the catalog: before it is dropped, or its rows come back.
 CREATE OR REPLACE FUNCTION howdah.forget_table(relation regclass) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog SET howdah.runs_everywhere = on AS $$
 DECLARE
     was text;
 BEGIN

@@ -114,6 +114,27 @@ impl UserError {
             .hint("Run `howdah status` to see what the group waits for; try again later.")
     }
 
+    /// Too many wait for a primary already. 53000, "insufficient resources": what is used up is this router's
+    /// memory, nothing was run, and a little later it may be; drivers and their pools take that class for
+    /// transient without giving up the connection, as they would for 57P03 (the primary is missing for
+    /// longer than a client should wait).
+    pub fn hold_full(group: impl fmt::Display) -> Self {
+        Self::error("53000", format!("group \"{group}\" has no primary now, and too many statements wait for one"))
+            .detail("The statement was not run.")
+            .hint("Try again in a moment; `howdah status` shows what the group waits for.")
+    }
+
+    /// A request to cancel came while the statement waited.
+    pub fn cancelled() -> Self {
+        Self::error("57014", "canceling statement due to user request")
+    }
+
+    /// An administrator ended the server process that worked for a statement, and nothing else.
+    pub fn terminated(group: impl fmt::Display) -> Self {
+        Self::error("57P01", "terminating connection due to administrator command")
+            .detail(format!("The server process of group \"{group}\" that ran the statement was ended."))
+    }
+
     /// No server connection became free in time.
     pub fn pool_exhausted(group: impl fmt::Display, limit: usize) -> Self {
         Self::error("53300", format!("all {limit} server connections of this user to group \"{group}\" stay in use"))

@@ -83,6 +83,29 @@ pub struct Local {
     /// functions that could write. (For the read-only port, and for knowing whether the query group
     /// takes part in the commit as a writer.)
     pub read_only: bool,
+    /// What must be asked first, because the guard of a distributed table would not notice the statement
+    /// itself: the catalog it was planned by may be older than that table. Empty for nearly every one.
+    pub unguarded: Vec<Probe>,
+}
+
+/// A relation that a local statement names, as an SQL name, and how to find out that it is not local.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// Its rows are read without its children (`ONLY`, `COPY … TO`), which are the guard: a query that
+    /// would read them too says so, and keeps a lock to the end of the transaction.
+    Read(String),
+    /// It is used by name (`LOCK`, `VACUUM`, `GRANT`, …): the catalog of the query group says so.
+    Name(String),
+}
+
+impl Probe {
+    /// The question: refused by the guard, or without meaning.
+    pub fn sql(&self) -> String {
+        match self {
+            Self::Read(name) => format!("SELECT FROM {name} LIMIT 0"),
+            Self::Name(name) => format!("SELECT howdah.refuse_shell({})", super::settings::literal(name)),
+        }
+    }
 }
 
 /// Which command tag the client gets; its count is the sum over shards (`INSERT 0 n`).

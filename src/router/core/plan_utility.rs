@@ -217,6 +217,8 @@ pub enum DdlKind {
     /// `CREATE INDEX`, `DROP INDEX`, `ALTER TABLE`, `COMMENT`, `GRANT ON TABLE`, …: on shards (by the
     /// parent) and on the query group.
     Everywhere,
+    /// `VACUUM` of everything: group by group, outside of any transaction.
+    Vacuum,
     /// `CREATE SCHEMA`, `CREATE EXTENSION`, `CREATE TYPE`, roles and grants on them: on every group
     /// though no distributed table is touched.
     Propagate,

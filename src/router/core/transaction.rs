@@ -13,6 +13,9 @@ pub struct Block {
     /// Opened by the router around a query of several statements, not by the client: the client sees
     /// no block, and its end commits.
     pub implicit: bool,
+    /// An earlier batch did something in it, and was answered: it cannot be begun anew behind the client's
+    /// back.
+    pub worked: bool,
     /// A statement failed: everything but the block's end, or a way back to a savepoint, is refused.
     pub failed: bool,
     /// What a late participant must run after `begin`, in order.
@@ -32,7 +35,7 @@ enum Replay {
 impl Block {
     /// A block opened by `begin`.
     pub fn new(begin: impl Into<String>, implicit: bool, settings: Rc<Settings>) -> Self {
-        Self { begin: begin.into(), implicit, failed: false, replay: Vec::new(), before: settings }
+        Self { begin: begin.into(), implicit, failed: false, worked: false, replay: Vec::new(), before: settings }
     }
 
     /// What `ReadyForQuery` says.

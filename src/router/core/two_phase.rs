@@ -21,13 +21,19 @@ use crate::model::ids::GroupId;
 /// Begins every identifier of ours in `pg_prepared_xacts`.
 pub const GID_PREFIX: &str = "howdah:";
 
-/// Settles a transaction on its decision group: `$1` id. Waits for an owner that is deciding. One row:
-/// the outcome.
-pub const ABORT_UNLESS_DECIDED: &str =
-    "INSERT INTO howdah.decision (id, outcome) VALUES ($1, 'abort') ON CONFLICT (id) DO NOTHING";
+/// Settles a transaction on its decision group: aborted unless decided. Waits for an owner that is
+/// deciding. One row: the outcome, and whether this made it.
+///
+/// It writes in any case, so that its own commit waits for the standbys: a decision that was committed on
+/// the primary alone (its wait was cancelled) is acted on only once no failover can take it back.
+pub fn settle_sql(id: &str) -> String {
+    assert!(id.bytes().all(|byte| byte.is_ascii_hexdigit()), "a transaction's id is hexadecimal: {id:?}");
+    format!("SELECT outcome, ours FROM howdah.settle('{id}')")
+}
 
-/// The outcome of `$1` on its decision group.
-pub const READ_DECISION: &str = "SELECT outcome FROM howdah.decision WHERE id = $1";
+/// Writes a record that its commit waits for: once it is acknowledged, everything that the session's
+/// group did before it is too.
+pub const BARRIER: &str = "SELECT pg_logical_emit_message(true, 'howdah', '')";
 
 /// Decisions that no open transaction of the group can still try to make: whoever could began earlier
 /// than the row. Only these may go, and only once no group shows a part of them.
@@ -154,7 +160,8 @@ pub fn unsettled(seen: &[(Gid, i64)], patience_ms: i64) -> Vec<Unsettled> {
 }
 
 /// The decisions of `old` (see [`OLD_DECISIONS`]) that may be deleted. `seen` must be what *all* groups
-/// show, and have been read after `old`.
+/// show, have been read after `old`, and be past a [`BARRIER`] on each of them: else a failover could bring
+/// back a part whose end was not acknowledged, and nobody would know any more how it was decided.
 pub fn deletable(old: Vec<String>, seen: &[(Gid, i64)]) -> Vec<String> {
     let open: BTreeSet<&str> = seen.iter().map(|(gid, _)| gid.id.as_str()).collect();
     old.into_iter().filter(|id| !open.contains(id.as_str())).collect()

@@ -12,15 +12,17 @@ use crate::{
 /// Longest wait for one coordinator: a decision takes milliseconds, an election of a leader a second.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The group for tables with this key, made where none fits. Any coordinator will do.
+/// The group for tables with this key, made where none fits. Any coordinator will do. `alone`: a new one
+/// for one table, under this key, so that asking a second coordinator makes no second group.
 pub async fn ensure_colocation(
     coordinators: &[String],
     key_type: &str,
     bucket_count: Option<u32>,
+    alone: Option<&str>,
 ) -> Result<ColocationId, ExecError> {
     let mut last = "no coordinator is known".to_owned();
     for url in coordinators {
-        match tokio::time::timeout(TIMEOUT, ask(url, key_type, bucket_count)).await {
+        match tokio::time::timeout(TIMEOUT, ask(url, key_type, bucket_count, alone)).await {
             Ok(Ok(id)) => return Ok(id),
             Ok(Err(AskError::Refused(message))) => return Err(UserError::error("22023", message).into()),
             Ok(Err(AskError::Unavailable(message))) => last = message,
@@ -39,11 +41,20 @@ enum AskError {
     Unavailable(String),
 }
 
-async fn ask(url: &str, key_type: &str, bucket_count: Option<u32>) -> Result<ColocationId, AskError> {
+async fn ask(
+    url: &str,
+    key_type: &str,
+    bucket_count: Option<u32>,
+    alone: Option<&str>,
+) -> Result<ColocationId, AskError> {
     let unavailable = |error: String| AskError::Unavailable(format!("{url}: {error}"));
     let connected = TopologyServiceClient::connect(url.to_owned()).await;
     let mut client = connected.map_err(|error| unavailable(error.to_string()))?;
-    let request = EnsureColocationRequest { key_type: key_type.to_owned(), bucket_count: bucket_count.unwrap_or(0) };
+    let request = EnsureColocationRequest {
+        key_type: key_type.to_owned(),
+        bucket_count: bucket_count.unwrap_or(0),
+        alone: alone.unwrap_or_default().to_owned(),
+    };
     match client.ensure_colocation(request).await {
         Ok(answer) => {
             let colocation = answer.into_inner().colocation;

@@ -1,10 +1,20 @@
 //! Ends a transaction over several groups: commits it as one, or rolls it back everywhere. The order of
 //! steps is `core::two_phase`'s. Called by the session at COMMIT, and after a statement of its own that
 //! wrote on several groups.
+//!
+//! A decision whose answer is lost is looked up (`super::lookup`), so that the client learns the outcome.
+//! A transaction of one writer leaves no row behind that could be looked up, and its outcome stays unknown
+//! (08007). `PostgreSQL`'s own memory of it, `pg_xact_status`, would have to be asked by the transaction's
+//! id, which the router does not know: asking for it costs a round trip per transaction, and an id that
+//! never left the lost primary is given out again by the next one. A row of our own in each such
+//! transaction would cost every client for the sake of these few.
 
 use std::collections::BTreeMap;
 
-use super::ask::{self, Answer};
+use super::{
+    ask::{self, Answer},
+    lookup::{Outcome, Witness},
+};
 use crate::{
     host::entropy,
     model::ids::GroupId,
@@ -29,7 +39,7 @@ pub enum CommitError {
 
 /// Commits on every participant that has joined, or on none. Afterwards none is in the transaction;
 /// those that were lost are unusable.
-pub async fn commit(servers: &mut [Participant], query: &GroupId) -> Result<(), CommitError> {
+pub async fn commit(servers: &mut [Participant], query: &GroupId, witness: &Witness<'_>) -> Result<(), CommitError> {
     let part = |participant: &Participant| if participant.wrote { Part::Wrote } else { Part::Read };
     let joined = servers.iter().filter(|participant| participant.joined);
     let parts: BTreeMap<_, _> = joined.map(|participant| (participant.group().clone(), part(participant))).collect();
@@ -37,11 +47,47 @@ pub async fn commit(servers: &mut [Participant], query: &GroupId) -> Result<(), 
         Commit::Plain(order) => commit_plainly(servers, &order).await,
         Commit::TwoPhase { prepare, decide, id, readers } => {
             prepare_all(servers, &prepare, &decide).await?;
-            make_decision(servers, &prepare, &decide, &id).await?;
+            match make_decision(servers, &prepare, &decide, &id).await {
+                Ok(()) => {}
+                Err(Undecided::Failed(error)) => return Err(error),
+                Err(Undecided::Unanswered) => find_out(servers, &prepare, &decide, &id, witness).await?,
+            }
             finish(servers, &prepare, &readers, "COMMIT").await;
             Ok(())
         }
     }
+}
+
+/// The answer to the decision was lost: asks whoever is the primary now. `Ok`: it was made.
+async fn find_out(
+    servers: &mut [Participant],
+    prepare: &[Gid],
+    decide: &GroupId,
+    id: &str,
+    witness: &Witness<'_>,
+) -> Result<(), CommitError> {
+    server(servers, decide).give_up();
+    let found = witness.outcome(decide, id).await;
+    let aborted = match found {
+        Some(Outcome::Committed) => {
+            tracing::info!(group = %decide, id, "a commit that was not answered had been made");
+            return Ok(());
+        }
+        Some(Outcome::Aborted) => {
+            finish(servers, prepare, &[], "ROLLBACK").await;
+            true
+        }
+        // There was no row before ours. A committed one goes only once no group shows a part of the
+        // transaction: a part that is still there proves that there never was one.
+        Some(Outcome::AbortedByUs) => finish(servers, prepare, &[], "ROLLBACK").await > 0,
+        // The resolver settles the parts.
+        None => false,
+    };
+    if !aborted {
+        return Err(CommitError::Failed(UserError::outcome_unknown(decide)));
+    }
+    tracing::info!(group = %decide, id, "a commit that was not answered had not been made");
+    Err(CommitError::Failed(UserError::lost_transaction(decide)))
 }
 
 /// Rolls back everywhere. A server that is lost has done so by itself.
@@ -109,35 +155,46 @@ async fn prepare_all(servers: &mut [Participant], prepare: &[Gid], decide: &Grou
     })
 }
 
+/// Why there is no decision, as far as is known.
+enum Undecided {
+    /// The client is told this.
+    Failed(CommitError),
+    /// It was sent, and the connection was lost before the answer.
+    Unanswered,
+}
+
 /// The decision: its row and the last participant's work commit together.
 async fn make_decision(
     servers: &mut [Participant],
     prepare: &[Gid],
     decide: &GroupId,
     id: &str,
-) -> Result<(), CommitError> {
+) -> Result<(), Undecided> {
     let decision = format!("INSERT INTO howdah.decision (id, outcome) VALUES ('{id}', 'commit'); COMMIT");
-    let Err(error) = certain(decide, ask::one(server(servers, decide), &decision).await, "COMMIT") else {
-        return Ok(());
-    };
+    let answer = ask::one(server(servers, decide), &decision).await;
+    if let Err(CallError::Lost(lost)) = &answer {
+        tracing::info!(group = %decide, %lost, id, "a decision was not answered");
+        return Err(Undecided::Unanswered);
+    }
+    let Err(error) = certain(decide, answer, "COMMIT") else { return Ok(()) };
     match error {
-        // Nobody can say now; the resolver will find out, from the row.
-        CommitError::Failed(unknown) => Err(CommitError::Failed(unknown)),
+        // Committed on the primary and maybe nowhere else: the resolver settles it once it is certain.
+        CommitError::Failed(unknown) => Err(Undecided::Failed(CommitError::Failed(unknown))),
         CommitError::Refused(refused) => {
             rollback(servers).await;
             finish(servers, prepare, &[], "ROLLBACK").await;
             // 23505: a resolver took this router for dead and decided first.
             if refused.sqlstate() == "23505" && refused.to_string().contains("decision_pkey") {
-                return Err(CommitError::Failed(UserError::lost_transaction(decide)));
+                return Err(Undecided::Failed(CommitError::Failed(UserError::lost_transaction(decide))));
             }
-            Err(CommitError::Refused(refused))
+            Err(Undecided::Failed(CommitError::Refused(refused)))
         }
     }
 }
 
 /// Second phase; also ends `readers`. The outcome is certain by now: what is not answered, the resolver
-/// finishes.
-async fn finish(servers: &mut [Participant], prepared: &[Gid], readers: &[GroupId], verb: &str) {
+/// finishes. Answers how many were.
+async fn finish(servers: &mut [Participant], prepared: &[Gid], readers: &[GroupId], verb: &str) -> usize {
     let asked = servers.iter_mut().filter_map(|participant| {
         if readers.contains(participant.group()) {
             return Some((&mut participant.server, verb.to_owned()));
@@ -145,11 +202,14 @@ async fn finish(servers: &mut [Participant], prepared: &[Gid], readers: &[GroupI
         let gid = prepared.iter().find(|gid| gid.participant == *participant.group())?;
         Some((&mut participant.server, format!("{verb} PREPARED '{gid}'")))
     });
+    let mut done = 0;
     for answer in ask::all(asked).await {
-        if let Err(error) = answer {
-            tracing::info!(%error, "a prepared part was not finished; the resolver will");
+        match answer {
+            Ok(_) => done += 1,
+            Err(error) => tracing::info!(%error, "a prepared part was not finished; the resolver will"),
         }
     }
+    done
 }
 
 fn server<'a>(servers: &'a mut [Participant], group: &GroupId) -> &'a mut Server {

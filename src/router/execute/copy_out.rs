@@ -13,6 +13,7 @@ use super::{
 use crate::{
     model::ids::GroupId,
     router::{
+        cancel,
         core::{
             catalog::Catalog,
             merge::{COPY_HEADER, COPY_TRAILER},
@@ -51,7 +52,7 @@ pub async fn run(session: &mut Session, plan: &CopyOut, ask: &Ask, catalog: &Cat
         })?;
         if out.refused.is_some() {
             for other in &groups {
-                super::cancel(&super::server(&mut session.participants, other).link).await;
+                cancel::running(&super::server(&mut session.participants, other).link).await;
             }
         }
     }

@@ -13,6 +13,7 @@ use crate::{
     router::{
         core::{
             catalog::{Catalog, TableKind, TableName},
+            error::UserError,
             plan::{Ddl, DdlKind},
             protocol::backend,
             role_password,
@@ -28,11 +29,18 @@ const ANALYZED: &str = "SELECT c.oid::regclass FROM pg_class c JOIN pg_namespace
       AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'howdah') AND n.nspname !~ '^pg_'
       AND c.oid NOT IN (SELECT relation::oid FROM howdah.tables WHERE kind = 'distributed')";
 
+/// Without it the query group refuses what would change a shell alone: a router with an old catalog would.
+const RUNS_EVERYWHERE: &str = "SET LOCAL howdah.runs_everywhere = on";
+
 /// Runs it.
 pub async fn run(session: &mut Session, plan: &Ddl, catalog: &Catalog) -> Result<(), ExecError> {
+    if plan.kind == DdlKind::Vacuum {
+        return vacuum(session, plan, catalog).await;
+    }
     session.open_block();
     let query = session.query_group()?;
     super::join_all(session, std::slice::from_ref(&query), true).await?;
+    query_sql(session, &query, RUNS_EVERYWHERE, catalog).await?;
     let text = same_verifier(&plan.text);
     let distributed = |name: &&TableName| is_distributed(catalog, name);
     let shells_only = !plan.tables.is_empty() && plan.tables.iter().all(|name| distributed(&name));
@@ -40,7 +48,7 @@ pub async fn run(session: &mut Session, plan: &Ddl, catalog: &Catalog) -> Result
     let mut on_query = match plan.kind {
         DdlKind::DropTables => plan.tables.iter().map(forget).collect(),
         DdlKind::Truncate => format!("{ANNOUNCE};\n"),
-        DdlKind::Everywhere | DdlKind::Propagate => String::new(),
+        DdlKind::Everywhere | DdlKind::Propagate | DdlKind::Vacuum => String::new(),
     };
     // The shells are empty, and guarded against anything that would look for rows.
     let about_rows = plan.kind == DdlKind::Truncate || is_analyze(&text);
@@ -73,6 +81,27 @@ pub async fn run(session: &mut Session, plan: &Ddl, catalog: &Catalog) -> Result
         tag = if plan.kind == DdlKind::Truncate { "TRUNCATE TABLE".to_owned() } else { "ANALYZE".to_owned() };
     }
     backend::command_complete(&mut session.client.output, &tag);
+    Ok(())
+}
+
+/// A VACUUM of everything, which cannot be in a transaction: one group after the other, each by itself. It
+/// may be repeated.
+async fn vacuum(session: &mut Session, plan: &Ddl, catalog: &Catalog) -> Result<(), ExecError> {
+    if session.block.is_some() {
+        return Err(UserError::error("25001", "VACUUM cannot run inside a transaction block").into());
+    }
+    let query = session.query_group()?;
+    super::join_all(session, std::slice::from_ref(&query), false).await?;
+    let tables = query_sql(session, &query, ANALYZED, catalog).await?.rows;
+    let tables: Vec<String> = tables.into_iter().flatten().flatten().collect();
+    if !tables.is_empty() {
+        query_sql(session, &query, &format!("{} {}", plan.text, tables.join(", ")), catalog).await?;
+    }
+    let shards = ready_shards(session, catalog).await?;
+    super::join_all(session, &shards, false).await?;
+    let scripts = shards.into_iter().map(|shard| (shard, plan.text.clone())).collect();
+    super::each(session, scripts, catalog).await?;
+    backend::command_complete(&mut session.client.output, "VACUUM");
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use super::{
     reference::ready_shards,
 };
 use crate::{
+    host::entropy,
     model::{
         ids::{ColocationId, GroupId},
         map::Colocation,
@@ -228,8 +229,12 @@ impl Work<'_> {
         bucket_count: Option<u32>,
     ) -> Result<Colocation, ExecError> {
         let id = match colocate_with {
-            ColocateWith::Default | ColocateWith::None => {
-                ensure_colocation(&self.session.worker.config.coordinators, key_type, bucket_count).await?
+            ColocateWith::Default => {
+                ensure_colocation(&self.session.worker.config.coordinators, key_type, bucket_count, None).await?
+            }
+            ColocateWith::None => {
+                let key = entropy::hex::<16>();
+                ensure_colocation(&self.session.worker.config.coordinators, key_type, bucket_count, Some(&key)).await?
             }
             ColocateWith::Table(other) => self.colocation_of(other, key_type).await?,
         };

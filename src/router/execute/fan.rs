@@ -16,6 +16,7 @@ use std::{
 use bytes::{Buf as _, BufMut as _, Bytes};
 
 use crate::router::{
+    cancel,
     core::{
         catalog::Catalog,
         copy_lines::Lines,
@@ -23,7 +24,7 @@ use crate::router::{
         merge::Arrays,
         protocol::{backend, frame},
     },
-    pool::server::{Lost, Server, ServerError, is_fatal},
+    pool::server::{Lost, Server, ServerError, is_fatal, is_unacknowledged},
     session::{Client, Stop},
 };
 
@@ -69,6 +70,8 @@ pub enum FanError {
     Refused(ServerError),
     /// A server was lost: which, and how.
     Lost(usize, Lost),
+    /// It committed by itself, and its wait for standbys was cancelled.
+    Unacknowledged,
     /// The client is gone.
     Client(Stop),
 }
@@ -87,13 +90,15 @@ pub struct Fan<'a> {
     refused: Option<ServerError>,
     lost: Option<(usize, Lost)>,
     cancelled: bool,
+    /// A statement that commits by itself was not acknowledged by a standby.
+    unacknowledged: bool,
 }
 
 impl<'a> Fan<'a> {
     /// Over servers whose output holds the requests, each ending in `Sync` (or being a simple query).
     pub fn new(servers: Vec<&'a mut Server>, catalog: &'a Catalog) -> Self {
         let branches = servers.into_iter().map(|server| Branch { server, done: false, tag: None }).collect();
-        Self { branches, catalog, described: false, refused: None, lost: None, cancelled: false }
+        Self { branches, catalog, described: false, refused: None, lost: None, cancelled: false, unacknowledged: false }
     }
 
     /// Rows counted by the tags of all servers, or of one.
@@ -110,7 +115,7 @@ impl<'a> Fan<'a> {
             if (self.refused.is_some() || self.lost.is_some()) && !self.cancelled {
                 self.cancelled = true;
                 for branch in self.branches.iter().filter(|branch| !branch.done) {
-                    super::cancel(&branch.server.link).await;
+                    cancel::running(&branch.server.link).await;
                 }
             }
             match turn {
@@ -122,7 +127,11 @@ impl<'a> Fan<'a> {
         if let Some((at, lost)) = self.lost.take() {
             return Err(FanError::Lost(at, lost));
         }
-        self.refused.take().map_or(Ok(Progress::Done), |error| Err(FanError::Refused(error)))
+        match self.refused.take() {
+            Some(error) => Err(FanError::Refused(error)),
+            None if self.unacknowledged => Err(FanError::Unacknowledged),
+            None => Ok(Progress::Done),
+        }
     }
 
     fn turn(&mut self, client: &mut Client, take: &mut Take<'_>, cx: &mut Context<'_>) -> Poll<Result<Turn, FanError>> {
@@ -259,12 +268,13 @@ impl<'a> Fan<'a> {
                     client.output.extend_from_slice(message);
                 }
             }
-            b'E' if is_fatal(&body) => return Err(Lost::Ended(backend::field_text(&body, b'M'))),
+            b'E' if is_fatal(&body) => return Err(Lost::Ended(ServerError(body))),
             b'E' => {
                 let error = ServerError(leaf_names::for_user(&body, self.catalog));
                 // The cancellation of the others is our own doing.
                 self.refused.get_or_insert(error);
             }
+            b'N' if is_unacknowledged(&body) => self.unacknowledged = true,
             b'N' => {
                 let body = leaf_names::for_user(&body, self.catalog);
                 frame::put(&mut client.output, b'N', |out| out.extend_from_slice(&body));

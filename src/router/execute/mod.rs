@@ -13,15 +13,13 @@ mod error;
 mod explain;
 mod fan;
 mod insert_select;
+pub mod lookup;
 mod merge;
 mod move_rows;
 mod reference;
 mod scatter;
 
 use std::time::Duration;
-
-use bytes::BytesMut;
-use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 pub use self::error::ExecError;
 use self::scatter::Output;
@@ -31,10 +29,10 @@ use super::{
         catalog::Catalog,
         error::UserError,
         plan::{Command, Plan},
-        protocol::{backend, startup},
+        protocol::backend,
         request::Param,
     },
-    pool::server::{Link, Server},
+    pool::server::Server,
     session::{Participant, Session},
 };
 use crate::model::ids::{ColocationId, GroupId};
@@ -162,25 +160,6 @@ fn complete(session: &mut Session, command: Command, count: u64) {
     };
     backend::command_complete(&mut session.client.output, &tag);
 }
-
-/// Asks the member to cancel what the connection is doing. There is no answer by design (manual,
-/// "Canceling Requests in Progress"); a request that fails leaves the statement to its end.
-pub async fn cancel(link: &Link) {
-    let mut packet = BytesMut::new();
-    startup::cancel(&mut packet, link.pid, link.secret);
-    let send = async {
-        let mut stream = TcpStream::connect((link.host.as_str(), link.port)).await?;
-        stream.write_all(&packet).await
-    };
-    match tokio::time::timeout(CANCEL_TIMEOUT, send).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a cancel request was not sent"),
-        Err(_) => tracing::debug!("a cancel request was not sent in time"),
-    }
-}
-
-/// Longest wait for a member to take a cancel request: one that does not is about to lose its office.
-const CANCEL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
 fn server<'a>(servers: &'a mut [Participant], group: &GroupId) -> &'a mut Server {
     let found = servers.iter_mut().find(|participant| participant.group() == group);

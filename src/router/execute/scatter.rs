@@ -15,6 +15,7 @@ use crate::{
         core::{
             catalog::Catalog,
             copy_lines::Lines,
+            error::UserError,
             plan::{Command, InsertRows, KeySource, Leaf, Merge, NullKey, Scatter, Targets, null_key},
             request::Request,
         },
@@ -191,6 +192,7 @@ pub fn fan_error(error: FanError, names: &[GroupId]) -> ExecError {
     match error {
         FanError::Refused(error) => ExecError::Refused(error),
         FanError::Lost(at, lost) => ExecError::Lost(names[at].clone(), lost),
+        FanError::Unacknowledged => ExecError::User(UserError::not_acknowledged()),
         FanError::Client(stop) => ExecError::Stop(stop),
     }
 }

@@ -2,9 +2,11 @@
 //! shared between threads. Called by the session and the executors through [`Pools::checkout`].
 //!
 //! A connection is checked out for a transaction and returned when PostgreSQL says `I`. Whoever waits
-//! for one waits in line, with a deadline. While a group has no primary, work waits here.
+//! for one waits in line, with a deadline. While a group has no primary, work waits here: for as long as
+//! `failover_wait`, in the order in which it came, and bounded by `core::hold`.
 
 pub mod connect;
+pub mod hold;
 pub mod prepared;
 pub mod server;
 
@@ -19,10 +21,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Mutex, Notify, Semaphore};
 
 use self::{
     connect::{ConnectError, Credentials, connect},
+    hold::{Held, HoldCounts, Holds},
     server::{Link, Server},
 };
 use crate::{
@@ -42,8 +45,6 @@ pub const MAX_IN_USE: usize = 40;
 const IDLE_LIMIT: Millis = Millis(60_000);
 /// Longest wait for a connection to become free: as long as a patient application's own time limit.
 const QUEUE_WAIT: Duration = Duration::from_secs(30);
-/// Sessions of a worker that may wait for a primary at once; more are told at once to come again.
-const MAX_HELD: usize = 10_000;
 /// Pause before connecting again to a member that the topology still names: shorter than a failover.
 const RETRY: Duration = Duration::from_millis(20);
 
@@ -96,6 +97,10 @@ pub struct Pool {
     idle: RefCell<VecDeque<(Server, Millis)>>,
     links: RefCell<Vec<Weak<Link>>>,
     in_use: Arc<Semaphore>,
+    /// Nobody was there at the last attempt.
+    down: Cell<bool>,
+    /// While nobody is there, one session tries and the others stand in line behind it.
+    line: Mutex<()>,
     /// Transactions in progress on the group, through the whole router.
     open: Arc<AtomicU32>,
 }
@@ -114,7 +119,7 @@ pub struct Pools {
     by_key: RefCell<HashMap<PoolKey, Rc<Pool>>>,
     /// Closed pools that may have connections at work.
     retired: RefCell<Vec<(Wanted, Rc<Pool>)>>,
-    held: Cell<usize>,
+    holds: Holds,
     clock: Clock,
     counters: Arc<Counters>,
 }
@@ -130,12 +135,10 @@ pub struct Counters {
     pub connections: AtomicU32,
     /// Checkouts that had to wait for a free connection.
     pub waits: AtomicU32,
-    /// Checkouts that had to wait for a primary.
-    pub holds: AtomicU32,
-    /// Milliseconds that checkouts waited for a primary, in all.
-    pub held_ms: AtomicU32,
     /// Transactions in progress by group.
     pub open: std::sync::Mutex<BTreeMap<GroupId, Arc<AtomicU32>>>,
+    /// Sessions that wait for a primary, by group.
+    pub holds: std::sync::Mutex<BTreeMap<GroupId, Arc<HoldCounts>>>,
 }
 
 impl Counters {
@@ -144,6 +147,12 @@ impl Counters {
         let open = self.open.lock().expect("nobody panics while counting");
         let counts = open.iter().map(|(group, count)| (group.clone(), count.load(Ordering::Relaxed)));
         counts.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// What is counted of a group's waiting sessions.
+    fn held(&self, group: &GroupId) -> Arc<HoldCounts> {
+        let mut holds = self.holds.lock().expect("nobody panics while counting");
+        holds.entry(group.clone()).or_default().clone()
     }
 
     /// The counter of a group's transactions in progress.
@@ -161,7 +170,7 @@ impl Pools {
             changed: Notify::new(),
             by_key: RefCell::default(),
             retired: RefCell::default(),
-            held: Cell::new(0),
+            holds: Holds::new(counters.clone(), clock),
             clock,
             counters,
         }
@@ -217,69 +226,81 @@ impl Pools {
         self.by_key.borrow_mut().retain(|_, pool| Rc::strong_count(pool) > 1 || !pool.idle.borrow().is_empty());
     }
 
+    /// A connection that is there at once, out of the pool that the caller got last.
+    pub fn take(&self, settings: &Rc<Settings>, cached: Option<&Rc<Pool>>) -> Option<Server> {
+        cached.filter(|pool| pool.gate.get() == Gate::Open).and_then(|pool| pool.take_idle(settings))
+    }
+
     /// A connection to a group, for a transaction. Waits in line where all are in use, and for a
-    /// primary where there is none; both waits are bounded. `cached` is where the caller keeps the
-    /// pool it got last.
+    /// primary where there is none; both waits are bounded. `bytes`: what the caller keeps in memory
+    /// meanwhile. `cached` is where it keeps the pool it got last.
     pub async fn checkout(
         &self,
         group: &GroupId,
         wanted: Wanted,
         identity: &Identity,
         settings: &Rc<Settings>,
+        bytes: usize,
         cached: &mut Option<Rc<Pool>>,
     ) -> Result<Server, CheckoutError> {
-        if let Some(pool) = cached
-            && pool.gate.get() == Gate::Open
-            && let Some(server) = pool.take_idle(settings)
-        {
-            return Ok(server);
-        }
-        self.checkout_slowly(group, wanted, identity, settings, cached).await
-    }
-
-    async fn checkout_slowly(
-        &self,
-        group: &GroupId,
-        wanted: Wanted,
-        identity: &Identity,
-        settings: &Rc<Settings>,
-        cached: &mut Option<Rc<Pool>>,
-    ) -> Result<Server, CheckoutError> {
-        let begun = self.clock.now();
-        let deadline = begun.plus(self.topology.borrow().failover_wait);
-        let mut hold = None;
+        let deadline = self.clock.now().plus(self.topology.borrow().failover_wait);
+        let mut held = None;
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let attempt = match self.pool(group, wanted, identity) {
-                Some(pool) => {
-                    *cached = Some(pool.clone());
-                    tokio::select! {
-                        server = self.checkout_from(&pool, settings) => server?,
-                        () = &mut changed => continue,
-                    }
-                }
-                None => None,
-            };
-            if let Some(server) = attempt {
-                // Opened at the moment in which the member lost its office.
-                if server.pool.gate.get() != Gate::Open {
-                    continue;
-                }
-                return Ok(server);
-            }
-            let now = self.clock.now();
-            if now >= deadline {
+            let left = deadline.since(self.clock.now()).duration();
+            if left.is_zero() {
                 return Err(CheckoutError::Refused(UserError::no_primary(group)));
             }
-            if hold.is_none() {
-                hold = Some(Hold::begin(self, group)?);
+            let Some(pool) = self.pool(group, wanted, identity) else {
+                self.hold(group, bytes, &mut held)?;
+                let _ = tokio::time::timeout(left, changed).await;
+                continue;
+            };
+            *cached = Some(pool.clone());
+            let attempt = async {
+                if pool.down.get() {
+                    self.hold(group, bytes, &mut held)?;
+                    let stood = tokio::time::timeout(left, self.in_line(&pool, settings)).await;
+                    if let Some(server) = stood.unwrap_or(Ok(None))? {
+                        return Ok(Some(server));
+                    }
+                }
+                self.checkout_from(&pool, settings).await
+            };
+            tokio::select! {
+                attempt = attempt => match attempt? {
+                    // Opened at the moment in which the member lost its office.
+                    Some(server) if server.pool.gate.get() != Gate::Open => {}
+                    Some(server) => return Ok(server),
+                    None => {}
+                },
+                () = &mut changed => {}
             }
-            let known = self.topology.borrow().groups.get(group).is_some_and(|view| view.access != Access::Held);
-            let pause = if known { RETRY } else { deadline.since(now).duration() };
-            let _ = tokio::time::timeout(pause, changed).await;
         }
+    }
+
+    fn hold<'a>(&'a self, group: &GroupId, bytes: usize, held: &mut Option<Held<'a>>) -> Result<(), CheckoutError> {
+        if held.is_none() {
+            let begun = self.holds.begin(group, bytes);
+            *held = Some(begun.map_err(|hold::Full| CheckoutError::Refused(UserError::hold_full(group)))?);
+        }
+        Ok(())
+    }
+
+    /// Nobody was there, though the topology names a member: it is not told yet, or the member is just
+    /// beginning. One session tries again and again, the others stand behind it in the order in which
+    /// they came, so that they do not storm it. `None`: somebody is there now.
+    async fn in_line(&self, pool: &Rc<Pool>, settings: &Rc<Settings>) -> Result<Option<Server>, CheckoutError> {
+        let _first = pool.line.lock().await;
+        while pool.down.get() {
+            tokio::time::sleep(RETRY).await;
+            if let Some(server) = self.checkout_from(pool, settings).await? {
+                return Ok(Some(server));
+            }
+        }
+        Ok(None)
     }
 
     /// `None`: nobody there, try again.
@@ -297,11 +318,13 @@ impl Pools {
         }
         match connect(pool).await {
             Ok(mut server) => {
+                pool.down.set(false);
                 server.keep(permit);
                 pool.opened(&mut server, &self.counters);
                 Ok(Some(server))
             }
             Err(error) if error.is_transient() => {
+                pool.down.set(true);
                 tracing::debug!(group = %pool.group, member = %pool.endpoint.member, %error, "no connection yet");
                 Ok(None)
             }
@@ -336,6 +359,8 @@ impl Pools {
                 idle: RefCell::default(),
                 links: RefCell::default(),
                 in_use: Arc::new(Semaphore::new(MAX_IN_USE)),
+                down: Cell::new(false),
+                line: Mutex::default(),
                 open: self.counters.open(group),
             })
         });
@@ -361,31 +386,6 @@ impl Pools {
             pool.idle.borrow_mut().push_back((server, self.clock.now()));
         }
         // Otherwise its drop closes it.
-    }
-}
-
-/// A wait for a primary, counted.
-struct Hold<'a> {
-    pools: &'a Pools,
-    since: Millis,
-}
-
-impl<'a> Hold<'a> {
-    fn begin(pools: &'a Pools, group: &GroupId) -> Result<Self, CheckoutError> {
-        if pools.held.get() >= MAX_HELD {
-            return Err(CheckoutError::Refused(UserError::no_primary(group)));
-        }
-        pools.held.set(pools.held.get() + 1);
-        pools.counters.holds.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { pools, since: pools.clock.now() })
-    }
-}
-
-impl Drop for Hold<'_> {
-    fn drop(&mut self) {
-        self.pools.held.set(self.pools.held.get() - 1);
-        let waited = self.pools.clock.now().since(self.since);
-        self.pools.counters.held_ms.fetch_add(u32::try_from(waited.0).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 }
 

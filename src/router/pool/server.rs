@@ -52,7 +52,7 @@ pub enum Lost {
     Broken(#[source] std::io::Error),
     /// The server ended it, saying why.
     #[error("the server ended the connection: {0}")]
-    Ended(String),
+    Ended(ServerError),
     /// The server's bytes are not the protocol's.
     #[error("the server broke the protocol: {0}")]
     Protocol(&'static str),
@@ -73,13 +73,18 @@ pub enum CallError {
 }
 
 /// An error that PostgreSQL reported: the body of its `ErrorResponse`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerError(pub Bytes);
 
 impl ServerError {
     /// Five characters.
     pub fn sqlstate(&self) -> String {
         backend::field_text(&self.0, b'C')
+    }
+
+    /// One of its fields.
+    pub fn field(&self, kind: u8) -> Option<&[u8]> {
+        backend::field(&self.0, kind)
     }
 
     /// Appends it as PostgreSQL sent it.
@@ -127,6 +132,7 @@ impl Link {
 }
 
 /// A connection.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct Server {
     stream: TcpStream,
     /// Bytes read and not yet used.
@@ -149,6 +155,8 @@ pub struct Server {
     pub pool: Rc<Pool>,
     /// Command tag of the last statement of our own.
     pub tag: Vec<u8>,
+    /// Something has been written since the session began to work on it: what that was may have run.
+    pub sent: bool,
     /// Simple queries of ours written in front, whose answers nobody else is to see.
     setup: u32,
     bulk: bool,
@@ -192,6 +200,7 @@ impl Server {
             pinned: false,
             pool,
             tag: Vec::new(),
+            sent: false,
             setup: 0,
             bulk: false,
             permit: None,
@@ -226,6 +235,12 @@ impl Server {
         self.permit = None;
     }
 
+    /// It is lost, and its owner has yet to find out what became of its work: it keeps nobody waiting for its
+    /// place among those in use, nor for the end of its transaction.
+    pub fn give_up(&mut self) {
+        self.rest();
+    }
+
     /// Puts a query of ours in front of what follows, without waiting: `BEGIN` and its like, which
     /// cannot fail. Its answer is swallowed; should it fail after all, the connection counts as lost.
     pub fn prefix(&mut self, sql: &str) {
@@ -246,7 +261,7 @@ impl Server {
                 self.status = body.first().copied().unwrap_or(b'I');
                 Ok(())
             }
-            b'E' => Err(Lost::Ended(backend::field_text(body, b'M'))),
+            b'E' => Err(Lost::Ended(ServerError(Bytes::copy_from_slice(body)))),
             _ => Ok(()),
         }
     }
@@ -291,7 +306,10 @@ impl Server {
         while !self.output.is_empty() {
             match Pin::new(&mut self.stream).poll_write(cx, &self.output) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(Lost::Closed)),
-                Poll::Ready(Ok(count)) => self.output.advance(count),
+                Poll::Ready(Ok(count)) => {
+                    self.sent = true;
+                    self.output.advance(count);
+                }
                 // What the server said before it closed tells why: read it first.
                 Poll::Ready(Err(_)) => {
                     self.output.clear();
@@ -355,7 +373,7 @@ impl Server {
                         self.parameters.insert(name.to_owned(), value.to_owned());
                     }
                 }
-                b'E' if is_fatal(frame.body()) => return Err(Lost::Ended(backend::field_text(frame.body(), b'M'))),
+                b'E' if is_fatal(frame.body()) => return Err(Lost::Ended(ServerError(frame.shared_body()))),
                 _ => {}
             }
             return Ok(frame);
@@ -421,8 +439,11 @@ pub fn is_fatal(body: &[u8]) -> bool {
     matches!(backend::field(body, b'V'), Some(b"FATAL" | b"PANIC"))
 }
 
-/// Does a `NoticeResponse`'s body say that a commit's wait for standbys was cancelled? The routine's
-/// name is not translated.
+/// The routine of `PostgreSQL` that waits for standbys: a notice of it says that the wait was cancelled. The
+/// name is not translated, and the same in all versions from 15 on.
+pub const WAIT_ROUTINE: &str = "SyncRepWaitForLSN";
+
+/// Does a `NoticeResponse`'s body say that a commit's wait for standbys was cancelled?
 pub fn is_unacknowledged(body: &[u8]) -> bool {
-    backend::field(body, b'R') == Some(b"SyncRepWaitForLSN")
+    backend::field(body, b'R') == Some(WAIT_ROUTINE.as_bytes())
 }

@@ -4,7 +4,11 @@
 use super::{Fault, Session};
 use crate::router::{
     core::error::UserError,
-    execute::commit::{self, CommitError},
+    execute::{
+        commit::{self, CommitError},
+        lookup::Witness,
+    },
+    pool::server::CallError,
 };
 
 impl Session {
@@ -28,6 +32,7 @@ impl Session {
         let writers = self.participants.iter().filter(joined).filter(|participant| participant.wrote).count();
         if writers > 1 {
             self.commit_writers().await?;
+            self.batch.committed = true;
             self.follow_catalog().await;
             return Ok(());
         }
@@ -50,11 +55,18 @@ impl Session {
                     self.rollback_all().await?;
                     return Err(fault);
                 }
-                // Nothing of it matters any more.
-                Err(error) => drop(self.call_failed(at, error)),
+                Err(CallError::Lost(_)) if self.participants[at].server.pinned => {
+                    return Err(Fault::Stop(super::loss::state_lost(&self.remove(at))));
+                }
+                // A reader: nothing of it matters any more.
+                Err(error) => {
+                    tracing::debug!(%group, %error, "the end of a transaction that only read was not answered");
+                    drop(self.remove(at));
+                }
             }
         }
         self.batch.commit_sent = false;
+        self.batch.committed |= writers > 0;
         self.follow_catalog().await;
         Ok(())
     }
@@ -92,11 +104,19 @@ impl Session {
     /// By two phases.
     async fn commit_writers(&mut self) -> Result<(), Fault> {
         let query = self.query_group()?;
-        match commit::commit(&mut self.participants, &query).await {
-            Ok(()) => Ok(()),
-            Err(CommitError::Refused(error)) => Err(Fault::Server(error)),
-            Err(CommitError::Failed(error)) => Err(Fault::Refused(error)),
+        let witness = Witness { worker: &self.worker, identity: &self.identity };
+        let done = commit::commit(&mut self.participants, &query, &witness).await;
+        // Whoever is still in the transaction has not answered its end: it is lost, or its close is the end.
+        while let Some(at) = self.participants.iter().position(|it| it.joined && it.server.status != b'I') {
+            let server = self.remove(at);
+            if server.pinned {
+                return Err(Fault::Stop(super::loss::state_lost(&server)));
+            }
         }
+        done.map_err(|error| match error {
+            CommitError::Refused(error) => Fault::Server(error),
+            CommitError::Failed(error) => Fault::Refused(error),
+        })
     }
 
     /// After a commit that changed the catalog: the next statement is planned by the new one. Should the

@@ -79,10 +79,18 @@ impl Session {
         }
         if let (false, Some(at)) = (block.implicit, self.only_participant()) {
             self.batch.commit_sent = true;
+            self.batch.commit_of_reads = !self.participants[at].wrote;
             return self.switch_to(at).await.map(Course::Forward);
         }
         self.drain().await?;
-        self.commit_all().await?;
+        if let Err(fault) = self.commit_all().await {
+            // As in PostgreSQL, a COMMIT that fails ends the block all the same.
+            if !matches!(fault, Fault::Stop(_) | Fault::Retry) {
+                self.rollback_all().await?;
+                self.end_block(false, true);
+            }
+            return Err(fault);
+        }
         self.end_block(chain, false);
         Ok(Course::Answer("COMMIT".to_owned()))
     }

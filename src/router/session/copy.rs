@@ -74,6 +74,21 @@ impl Session {
             self.participants[at].unsynced = true;
             self.batch.ends = false;
         }
+        self.relay.copied = matches!(self.relay.due.front(), Some(Due::Execute(_)));
+    }
+
+    /// The client waits for the end of a COPY before it sends its `Sync`: the router sends its own, so that
+    /// what the client is told is committed.
+    pub(super) async fn commit_copy(&mut self) -> Result<(), Stop> {
+        let Some(at) = self.active else { return Ok(()) };
+        self.participants[at].unsynced = false;
+        self.participants[at].executed = false;
+        frontend::sync(&mut self.participants[at].server.output);
+        self.relay.due.push_back(Due::Sync);
+        match self.pump().await {
+            Ok(()) => Ok(()),
+            Err(fault) => self.settle(fault).await,
+        }
     }
 
     /// Moves data messages to the server: true once the client has ended the COPY.

@@ -28,6 +28,7 @@ impl Session {
             self.show_tier(bind.is_none());
             return Ok(());
         }
+        self.batch.worked = true;
         // A simple query was counted when it came.
         if bind.is_some() {
             self.ran(plan.tier());

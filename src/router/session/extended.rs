@@ -133,6 +133,9 @@ impl Session {
         match statement.plan() {
             Some(Plan::Local(local)) if is_control(&local.effects) => self.answer(backend::BIND_COMPLETE),
             Some(Plan::Local(_)) | None => {
+                if let Some(Plan::Local(local)) = statement.plan() {
+                    self.probe(local).await?;
+                }
                 let query = self.query_group()?;
                 let at = self.switch(&query).await?;
                 let name = self.ready_on(at, &bind.statement, &statement);
@@ -214,6 +217,7 @@ impl Session {
         let statement = portal.statement.clone();
         self.check_failed(statement.effects())?;
         let Some(group) = &portal.group else { return self.execute_here(&portal).await };
+        self.batch.worked = true;
         let at = self.switch(group).await?;
         match statement.plan() {
             Some(Plan::OneShard(plan)) => {

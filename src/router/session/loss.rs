@@ -3,8 +3,8 @@
 
 use super::{Fault, Session, Stop};
 use crate::router::{
+    cancel,
     core::error::UserError,
-    execute::cancel,
     pool::server::{Lost, Server, ServerError},
 };
 
@@ -14,42 +14,75 @@ impl Session {
         let active = if self.relay.due.is_empty() { None } else { self.active };
         if let Some(at) = active {
             let server = self.remove(at);
-            cancel(&server.link).await;
+            cancel::running(&server.link).await;
         }
         self.participants.clear();
     }
 
     /// A participant's connection is lost.
+    ///
+    /// ```text
+    /// the client was told a part of the answer, or a block had done something     40001
+    /// COMMIT, or a write that commits by itself, was sent                          08007
+    /// nothing of it was sent, or nothing of it can have been committed             run it again
+    /// ```
     pub fn lost(&mut self, at: usize, lost: &Lost) -> Fault {
         let server = self.remove(at);
         let group = server.pool.group.clone();
         tracing::info!(%group, member = %server.pool.endpoint.member, error = %lost, "server connection lost");
         self.relay.due.clear();
-        let untold = self.may_run_again();
         if server.pinned {
             return Fault::Stop(state_lost(&server));
         }
+        let unknown = match &self.block {
+            Some(_) => self.batch.commit_sent && !self.batch.commit_of_reads,
+            // A write that has not left this router has not run.
+            None => self.batch.may_have_written && server.sent,
+        };
+        if unknown {
+            self.block = None;
+            return Fault::Refused(UserError::outcome_unknown(&group));
+        }
+        if self.may_begin_anew() {
+            if matches!(lost, Lost::Ended(error) if error.sqlstate() == ADMIN_SHUTDOWN) {
+                self.batch.ended = Some((group, server.pool.epoch));
+            }
+            self.leave_all();
+            return Fault::Retry;
+        }
         match &mut self.block {
-            Some(_) if self.batch.commit_sent => {
-                self.block = None;
-                Fault::Refused(UserError::outcome_unknown(&group))
-            }
-            Some(block) if !block.implicit => {
-                block.forget_savepoints();
-                block.failed = true;
-                Fault::Refused(UserError::lost_transaction(&group))
-            }
-            // Around several statements of one query: nothing of it is committed.
+            // COMMIT ends a block whatever comes of it.
+            Some(_) if self.batch.commit_sent => self.block = None,
             Some(block) => {
+                if !block.implicit {
+                    block.forget_savepoints();
+                }
                 block.failed = true;
-                Fault::Refused(UserError::lost_transaction(&group))
             }
-            None if self.batch.may_have_written => Fault::Refused(UserError::outcome_unknown(&group)),
-            None if untold => Fault::Retry,
-            None => Fault::Refused(UserError::lost_transaction(&group)),
+            None => {}
+        }
+        Fault::Refused(UserError::lost_transaction(&group))
+    }
+
+    /// May the batch be run again from its first message? The client has been told nothing of it, the
+    /// block it belongs to has done nothing before it, and what other connections did for it goes with
+    /// them.
+    fn may_begin_anew(&self) -> bool {
+        let keeps = self.participants.iter().any(|it| it.joined && it.server.pinned);
+        let committed = self.batch.commit_sent || self.batch.committed;
+        self.may_run_again() && self.batch.found.is_some() && !committed && !keeps
+    }
+
+    /// Closes all connections that work for the batch: answers may be on their way on any of them.
+    fn leave_all(&mut self) {
+        while let Some(at) = self.participants.iter().position(|participant| participant.joined) {
+            drop(self.remove(at));
         }
     }
 }
+
+/// "terminating connection due to administrator command": a shutdown, or `pg_terminate_backend`.
+const ADMIN_SHUTDOWN: &str = "57P01";
 
 impl Session {
     /// A server refused what only a router with an old catalog would ask: the catalog is read anew, and
@@ -67,6 +100,10 @@ impl Session {
                 Ok(()) => Fault::Retry,
                 Err(fault) => fault,
             };
+        }
+        if self.may_begin_anew() {
+            self.leave_all();
+            return Fault::Retry;
         }
         let message = "a table of this statement has just been distributed or moved";
         Fault::Refused(UserError::error("40001", message).hint("Run the transaction again."))

@@ -20,6 +20,7 @@ mod control;
 mod copy;
 mod distributed;
 mod extended;
+mod guard;
 mod loss;
 mod participants;
 mod pump;
@@ -55,7 +56,7 @@ use super::{
     },
     worker::{Handle, Worker},
 };
-use crate::model::ids::GroupId;
+use crate::model::{ids::GroupId, numbers::Epoch};
 
 /// Output that is written before the client is asked for more: a few system calls' worth.
 const FLUSH_AT: usize = 64 * 1024;
@@ -104,7 +105,7 @@ impl From<UserError> for Fault {
 
 /// What has been done since the last `ReadyForQuery`, as far as a loss must know.
 #[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent facts")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 struct Batch {
     /// The client's messages, to run them again.
     frames: Vec<Frame>,
@@ -112,6 +113,16 @@ struct Batch {
     may_have_written: bool,
     /// A `COMMIT` was sent.
     commit_sent: bool,
+    /// Something was executed in it, beside what every participant that joins is told anyway.
+    worked: bool,
+    /// A part of it is committed.
+    committed: bool,
+    /// What it commits was read only: nothing of it can be lost.
+    commit_of_reads: bool,
+    /// The block that it found, and the settings, while the block has done nothing before.
+    found: Option<(Option<Block>, Rc<Settings>)>,
+    /// It is run again because this primary's process for it was ended.
+    ended: Option<(GroupId, Epoch)>,
     /// How often the batch was run again.
     attempts: u32,
     /// `Sync` has come, or it is a simple query: `ReadyForQuery` is due whatever happens.
@@ -190,6 +201,9 @@ impl Session {
                     self.client.flush().await?;
                 }
                 return Ok(frame);
+            }
+            if self.relay.holds_copy() {
+                self.commit_copy().await?;
             }
             self.client.flush().await?;
             self.wait().await?;
@@ -278,6 +292,9 @@ impl Session {
         if !self.batch.open {
             self.batch.open = true;
             self.batch.begun_at = self.told();
+            // A block in which something was done stays as it is; any other may be begun anew.
+            let worked = self.block.as_ref().is_some_and(|block| block.worked);
+            self.batch.found = (!worked).then(|| (self.block.clone(), self.settings.clone()));
             self.relay.begin();
         }
         self.batch.bytes += frame.bytes.len();
@@ -311,7 +328,12 @@ impl Session {
         self.relay.begin();
         self.batch.may_have_written = false;
         self.batch.commit_sent = false;
+        self.batch.commit_of_reads = false;
         self.batch.ends = false;
+        if let Some((block, settings)) = self.batch.found.clone() {
+            self.block = block;
+            self.restore(settings);
+        }
         for frame in std::mem::take(&mut self.batch.frames).into_iter().rev() {
             if frame.tag == b'P'
                 && let Ok(parse) = frontend::Parse::read(&frame)
@@ -350,6 +372,9 @@ impl Session {
         self.follow_servers();
         if self.block.is_none() {
             self.release();
+        }
+        if let Some(block) = &mut self.block {
+            block.worked |= self.batch.worked;
         }
         let status = self.status();
         backend::ready(&mut self.client.output, status);

@@ -1,13 +1,13 @@
 //! The server connections that work for a session: joining, telling them what they must know first, and
 //! giving them back. Called by the session and the executors.
 
-use std::rc::Rc;
+use std::{future::poll_fn, rc::Rc};
 
 use super::{Fault, Session};
 use crate::{
     model::ids::GroupId,
     router::{
-        core::transaction::Block,
+        core::{error::UserError, transaction::Block},
         pool::{
             CheckoutError, Wanted,
             server::{CallError, Server},
@@ -77,12 +77,15 @@ impl Session {
                 }
             }
         }
+        // What the settings and savepoints took is nothing that could have run twice.
+        self.participants[at].server.sent = false;
         self.participants[at].joined = true;
         Ok(at)
     }
 
     /// Nothing of the client's was sent on it yet, and its state is unknown: it is closed.
     fn join_failed(&mut self, at: usize, error: CallError) -> Fault {
+        self.participants[at].server.sent = false;
         if matches!(error, CallError::Refused(_)) {
             self.remove(at);
         }
@@ -94,13 +97,40 @@ impl Session {
             self.cached_pools.push((group.clone(), None));
             self.cached_pools.len() - 1
         });
-        let wanted = self.block.as_ref().map_or(&self.settings, Block::before).clone();
+        let settings = self.block.as_ref().map_or(&self.settings, Block::before).clone();
+        let worker = self.worker.clone();
         let cached = &mut self.cached_pools[slot].1;
-        let checkout = self.worker.pools.checkout(group, self.wanted, &self.identity, &wanted, cached);
-        checkout.await.map_err(|error| match error {
-            CheckoutError::Refused(error) => Fault::Refused(error),
-            CheckoutError::Server(error) => Fault::Server(error),
-        })
+        if let Some(server) = worker.pools.take(&settings, cached.as_ref()) {
+            return self.not_terminated(server);
+        }
+        let bytes = self.client.input.len() + self.client.output.len() + self.batch.bytes;
+        let handle = self.handle.clone();
+        let client = &mut self.client;
+        let checkout = worker.pools.checkout(group, self.wanted, &self.identity, &settings, bytes, cached);
+        let server = tokio::select! {
+            biased;
+            server = checkout => server.map_err(|error| match error {
+                CheckoutError::Refused(error) => Fault::Refused(error),
+                CheckoutError::Server(error) => Fault::Server(error),
+            })?,
+            // Nobody waits for the answer any more, or not for this one.
+            stop = poll_fn(|cx| client.poll_gone(cx)) => return Err(stop.into()),
+            () = handle.cancelled.notified() => return Err(UserError::cancelled().into()),
+        };
+        self.not_terminated(server)
+    }
+
+    /// A batch that is run again because its server process was ended comes to the same primary again:
+    /// so it was not the primary that went, but an administrator who ended the process. That is for
+    /// the client to know.
+    fn not_terminated(&mut self, server: Server) -> Result<Server, Fault> {
+        let pool = &server.pool;
+        if self.batch.ended.as_ref().is_some_and(|(group, epoch)| *group == pool.group && *epoch == pool.epoch) {
+            let error = UserError::terminated(&pool.group);
+            self.worker.pools.give_back(server);
+            return Err(error.into());
+        }
+        Ok(server)
     }
 
     /// Takes a connection out of the session; it is closed unless the caller keeps it.

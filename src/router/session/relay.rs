@@ -5,7 +5,7 @@ use std::{collections::VecDeque, rc::Rc, sync::Arc};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use super::statement::Statement;
+use super::{guard::names_guard, statement::Statement};
 use crate::{
     model::ids::GroupId,
     router::{
@@ -66,6 +66,7 @@ pub enum Scan {
 
 /// The state of passing answers on.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct Relay {
     /// What is due.
     pub due: VecDeque<Due>,
@@ -87,6 +88,9 @@ pub struct Relay {
     unacknowledged: bool,
     /// Where in the output a success begins that must not be sent before the commit is certain.
     success_at: Option<usize>,
+    /// A COPY of the extended protocol is being answered: clients take its end for a success, although it is
+    /// committed only by the `Sync` after it.
+    pub copied: bool,
     /// What shards' messages are put into users' names by; known once a shard has been asked.
     pub names: Option<Names>,
 }
@@ -109,6 +113,7 @@ impl Relay {
         self.failed = false;
         self.answered = false;
         self.unacknowledged = false;
+        self.copied = false;
     }
 
     /// Passes our own answers on that are next in line.
@@ -127,6 +132,11 @@ impl Relay {
             self.success_at = None;
         }
         self.success_at.is_none()
+    }
+
+    /// Is the end of a COPY held back until its commit is certain?
+    pub fn holds_copy(&self) -> bool {
+        self.copied && self.success_at.is_some() && self.due.is_empty()
     }
 
     /// Uses what `server` has sent: moves what is the client's to `out`.
@@ -196,9 +206,7 @@ impl Relay {
         }
         let hidden = match tag {
             b'Z' => {
-                server.status = body.first().copied().unwrap_or(b'I');
-                self.success_at = None;
-                self.due.pop_front();
+                self.ready(server, body, out);
                 // The session says what the client is told.
                 true
             }
@@ -229,7 +237,7 @@ impl Relay {
                 self.fail(server);
                 true
             }
-            b'E' if is_fatal(body) => return Err(Lost::Ended(backend::field_text(body, b'M'))),
+            b'E' if is_fatal(body) => return Err(Lost::Ended(ServerError(Bytes::copy_from_slice(body)))),
             b'E' => {
                 self.fail(server);
                 false
@@ -255,6 +263,20 @@ impl Relay {
         Ok(())
     }
 
+    /// The server is ready: what was to be committed is, or the wait for its standbys was cancelled.
+    fn ready(&mut self, server: &mut Server, body: &[u8], out: &mut BytesMut) {
+        server.status = body.first().copied().unwrap_or(b'I');
+        // Its success has gone to the client already: as PostgreSQL does where a commit fails at `Sync`, an
+        // error follows it.
+        if std::mem::take(&mut self.unacknowledged) {
+            self.failed = true;
+            UserError::not_acknowledged().encode(out);
+        }
+        self.success_at = None;
+        self.copied = false;
+        self.due.pop_front();
+    }
+
     /// Is the next answer due complete with this message?
     fn expects(&self, tag: u8) -> bool {
         match self.due.front() {
@@ -266,7 +288,8 @@ impl Relay {
 
     /// A statement completed; what it will write to the output begins at `at`.
     fn complete(&mut self, at: usize) {
-        if matches!(self.due.back(), Some(Due::Sync)) && self.success_at.is_none() {
+        let committed_later = matches!(self.due.back(), Some(Due::Sync)) || self.copied;
+        if committed_later && self.success_at.is_none() {
             self.success_at = Some(at);
         }
         if let Some(Due::Execute(_)) = self.due.front()
@@ -292,7 +315,7 @@ impl Relay {
     /// The guard of a shell, or a leaf that is not where it was.
     fn shows_old_catalog(&self, server: &Server, body: &[u8]) -> bool {
         match backend::field(body, b'C') {
-            Some(b"55000") => backend::field(body, b'M').is_some_and(names_guard),
+            Some(b"55000" | b"2BP01") => names_guard(&ServerError(Bytes::copy_from_slice(body))),
             Some(b"42P01") => self.names.as_ref().is_some_and(|names| server.pool.group != names.query),
             _ => false,
         }
@@ -312,10 +335,4 @@ impl Relay {
             }
         }
     }
-}
-
-/// Does a message come from the guard of a distributed table's shell?
-fn names_guard(message: &[u8]) -> bool {
-    const GUARD: &[u8] = b"howdah_guard";
-    message.windows(GUARD.len()).any(|window| window == GUARD)
 }

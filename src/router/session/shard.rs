@@ -121,8 +121,15 @@ impl Session {
             Ok(Some(hash)) => Ok(bucket_of(hash.cast_unsigned(), bucket_count)),
             Ok(None) => Err(UserError::error("XX000", "the query group did not tell a key's hash").into()),
             Err(CallError::Refused(error)) => Err(Fault::Server(error)),
-            Err(CallError::Lost(_) | CallError::Unacknowledged) => Err(UserError::lost_transaction(&query).into()),
+            Err(CallError::Lost(_) | CallError::Unacknowledged) => Err(self.asked_in_vain(&query)),
         }
+    }
+
+    /// A question beside the transaction was not answered: it is asked again with the batch, if nothing has
+    /// happened yet.
+    fn asked_in_vain(&self, group: &GroupId) -> Fault {
+        let at_work = self.participants.iter().any(|participant| participant.joined);
+        if self.may_run_again() && !at_work { Fault::Retry } else { UserError::lost_transaction(group).into() }
     }
 
     /// The shard that holds a bucket.
@@ -150,7 +157,8 @@ impl Session {
     /// A connection beside the session's transaction, for a question; give it back afterwards.
     pub(super) async fn borrow_server(&self, group: &GroupId, settings: &Rc<Settings>) -> Result<Server, Fault> {
         let pools = &self.worker.pools;
-        let checkout = pools.checkout(group, self.wanted, &self.identity, settings, &mut None).await;
+        let bytes = self.client.input.len() + self.batch.bytes;
+        let checkout = pools.checkout(group, self.wanted, &self.identity, settings, bytes, &mut None).await;
         let mut server = checkout.map_err(|error| match error {
             CheckoutError::Refused(error) => Fault::Refused(error),
             CheckoutError::Server(error) => Fault::Server(error),
@@ -158,7 +166,7 @@ impl Session {
         match server.apply(settings).await {
             Ok(()) => Ok(server),
             Err(CallError::Refused(error)) => Err(Fault::Server(error)),
-            Err(CallError::Lost(_) | CallError::Unacknowledged) => Err(UserError::lost_transaction(group).into()),
+            Err(CallError::Lost(_) | CallError::Unacknowledged) => Err(self.asked_in_vain(group)),
         }
     }
 }

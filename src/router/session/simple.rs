@@ -84,6 +84,9 @@ impl Session {
         if !matches!(plan, Plan::ShowTier) {
             self.ran(plan.tier());
         }
+        if let Plan::Local(local) = plan {
+            self.probe(local).await?;
+        }
         match plan {
             Plan::Local(local) if local.effects.is_empty() => {
                 let query = self.query_group()?;
@@ -124,6 +127,7 @@ impl Session {
         if let Some(frame) = frame {
             return self.forward(at, &frame.bytes).await;
         }
+        self.batch.worked = true;
         frontend::query(&mut self.participants[at].server.output, sql);
         self.relay.due.push_back(Due::Query);
         self.pump().await
@@ -131,6 +135,7 @@ impl Session {
 
     /// Passes a message on that ends with `ReadyForQuery`.
     async fn forward(&mut self, at: usize, message: &[u8]) -> Result<(), Fault> {
+        self.batch.worked = true;
         // A simple query drops PostgreSQL's unnamed statement.
         self.participants[at].server.prepared.unnamed = None;
         self.participants[at].server.output.extend_from_slice(message);
@@ -202,7 +207,7 @@ fn passes_whole(planned: &Planned) -> bool {
         )
     };
     match &planned.plan {
-        Plan::Local(local) => local.effects.iter().all(passive),
+        Plan::Local(local) => local.effects.iter().all(passive) && local.unguarded.is_empty(),
         _ => false,
     }
 }

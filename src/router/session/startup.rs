@@ -10,6 +10,7 @@ use super::{Batch, Client, Session, Stop, relay::Relay, statement::Statements};
 use crate::{
     host::entropy,
     router::{
+        cancel,
         core::{
             auth::{Keys, MECHANISM, ServerExchange, Verifier},
             error::UserError,
@@ -26,12 +27,15 @@ use crate::{
             server::{CallError, ServerError},
         },
         verifiers,
-        worker::{Job, Worker, worker_of},
+        worker::Worker,
     },
 };
 
 /// Longest time from the first byte to the login's end: PostgreSQL's `authentication_timeout`.
 const LOGIN: Duration = Duration::from_mins(1);
+
+/// What a login that waits for a primary keeps: buffers for a packet either way.
+const LOGIN_BYTES: usize = 16 * 1024;
 
 /// Why there is no session.
 enum Refused {
@@ -120,22 +124,13 @@ async fn open(worker: &Rc<Worker>, client: &mut Client) -> Result<Option<Opened>
                 client.flush().await?;
             }
             Opening::Cancel { pid, secret } => {
-                cancel(worker, pid, &secret).await;
+                cancel::requested(worker, pid, &secret).await;
                 return Ok(None);
             }
             Opening::Session { minor, parameters } => return Ok(Some((minor, parameters))),
         }
     }
     Err(Stop::Fatal(UserError::protocol("too many encryption requests")))
-}
-
-/// Hands the request to the worker that has the session. There is no answer, right or wrong.
-async fn cancel(worker: &Rc<Worker>, pid: u32, secret: &[u8]) {
-    let Ok(secret) = <[u8; 4]>::try_from(secret) else { return };
-    if let Some(door) = worker_of(pid).and_then(|index| worker.shared.doors.get(index)) {
-        // A worker that is gone has no session to cancel.
-        let _ = door.send(Job::Cancel { pid, secret: u32::from_be_bytes(secret) }).await;
-    }
 }
 
 /// What makes a session, once the client is let in.
@@ -223,7 +218,8 @@ async fn greet(
     let query = topology.query_group().ok_or_else(|| UserError::no_primary("query"))?.id.clone();
     // A pooled connection may have died unnoticed: the third one is new.
     for _ in 0..3 {
-        let mut server = match worker.pools.checkout(&query, wanted, &identity, &settings, &mut None).await {
+        let mut server = match worker.pools.checkout(&query, wanted, &identity, &settings, LOGIN_BYTES, &mut None).await
+        {
             Ok(server) => server,
             Err(CheckoutError::Refused(error)) => return Err(error.into()),
             Err(CheckoutError::Server(error)) => return Err(Refused::Server(error)),

@@ -70,6 +70,7 @@ impl State {
         &mut self,
         key_type: &str,
         bucket_count: u32,
+        alone: Option<&str>,
         proposal: &Proposal,
     ) -> Result<Outcome, Refusal> {
         if !(1..=BUCKET_LIMIT).contains(&bucket_count) {
@@ -81,7 +82,10 @@ impl State {
         }
         let used = shards.len().min(bucket_count as usize);
         let fits = |old: &&Colocation| {
-            old.key_type == key_type && old.buckets.len() == bucket_count as usize && old.shards().len() == used
+            self.alone.get(&old.id).map(String::as_str) == alone
+                && old.key_type == key_type
+                && old.buckets.len() == bucket_count as usize
+                && (alone.is_some() || old.shards().len() == used)
         };
         if let Some(old) = self.colocations.values().find(fits) {
             return Ok(Outcome::Colocation(old.clone()));
@@ -90,6 +94,9 @@ impl State {
         let buckets: Vec<_> = shards.iter().cycle().take(bucket_count as usize).cloned().collect();
         let colocation = Colocation { id, key_type: key_type.to_owned(), buckets };
         self.colocations.insert(id, colocation.clone());
+        if let Some(key) = alone {
+            self.alone.insert(id, key.to_owned());
+        }
         let words = format!("{id}: {bucket_count} buckets of {key_type} on {used} shards");
         self.event("", "colocation", words, proposal);
         Ok(Outcome::Colocation(colocation))

@@ -199,7 +199,7 @@ fn new_shards_get_names_of_their_own() {
 #[test]
 fn colocation_is_reused_only_while_it_covers_all_shards() {
     let mut cluster = Cluster::new();
-    let ensure = || Command::EnsureColocation { key_type: "bigint".to_owned(), bucket_count: 4 };
+    let ensure = || Command::EnsureColocation { key_type: "bigint".to_owned(), bucket_count: 4, alone: None };
     assert!(refused(&cluster.try_to(ensure())), "no shard");
     cluster.shard(1, &["a"]);
     cluster.shard(2, &["b"]);
@@ -210,6 +210,22 @@ fn colocation_is_reused_only_while_it_covers_all_shards() {
     let Outcome::Colocation(second) = cluster.try_to(ensure()) else { panic!("refused") };
     assert_eq!(second.buckets, [shard(1), shard(2), shard(10), shard(1)]);
     assert_ne!(first.id, second.id);
+}
+
+#[test]
+fn a_colocation_made_for_one_table_is_nobody_elses() {
+    let mut cluster = Cluster::new();
+    cluster.shard(1, &["a"]);
+    let mut ensure = |alone: Option<&str>| {
+        let alone = alone.map(str::to_owned);
+        let command = Command::EnsureColocation { key_type: "bigint".to_owned(), bucket_count: 4, alone };
+        let Outcome::Colocation(made) = cluster.try_to(command) else { panic!("refused") };
+        made.id
+    };
+    let (first, shared) = (ensure(Some("x")), ensure(None));
+    assert_ne!(first, shared, "made before any other, and still nobody else's");
+    assert_eq!((ensure(Some("x")), ensure(None)), (first, shared), "asked again");
+    assert!(![first, shared].contains(&ensure(Some("y"))));
 }
 
 #[test]
@@ -226,7 +242,7 @@ fn events_are_a_ring() {
 fn the_state_survives_a_snapshot() {
     let mut cluster = Cluster::new();
     cluster.shard(1, &["a", "b"]);
-    cluster.try_to(Command::EnsureColocation { key_type: "text".to_owned(), bucket_count: 2 });
+    cluster.try_to(Command::EnsureColocation { key_type: "text".to_owned(), bucket_count: 2, alone: None });
     cluster.try_to(Command::BeginOperation { key: "k".to_owned(), kind: OperationKind::AddShard { replicas: 1 } });
     let text = serde_json::to_string(&cluster.0).expect("it is plain data");
     assert_eq!(serde_json::from_str::<State>(&text).expect("it was written by us"), cluster.0);

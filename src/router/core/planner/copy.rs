@@ -1,26 +1,35 @@
 //! COPY: rows in are split by key, rows out are concatenated.
 
-use super::{Input, Refused, insert, plan_node, utility};
+use super::{Input, Refused, insert, plan_node, survey::name_of};
 use crate::router::core::{
     catalog::{Fill, Table, TableKind, quote_name},
     lexer,
-    plan::{CopyFormat, CopyIn, CopyKey, CopyOut, Effect, Merge, Piece, Plan, Refusal, Template},
+    plan::{CopyFormat, CopyIn, CopyKey, CopyOut, Effect, Local, Merge, Piece, Plan, Probe, Refusal, Template},
     sql::{ConstValue, Node, Statement, location, nodes},
 };
 
 /// The plan of a COPY.
 pub fn plan<'a>(input: &Input<'a>, statement: &Statement<'a>, copy: &'a nodes::CopyStmt) -> Result<Plan, Refused> {
     let by_client = copy.filename().is_none() && !copy.is_program;
+    let probe = copy.relation().and_then(name_of).map(|name| {
+        // The guard's trigger refuses rows, but only once the client is sending them.
+        if copy.is_from { Probe::Name(name) } else { Probe::Read(name) }
+    });
     let local = || {
-        utility::local(match (by_client, copy.is_from) {
-            (true, true) => Effect::CopyIn,
-            (true, false) => Effect::CopyOut,
-            (false, _) => return Plan::Local(crate::router::core::plan::Local::default()),
-        })
+        let effect = match (by_client, copy.is_from) {
+            (true, true) => Some(Effect::CopyIn),
+            (true, false) => Some(Effect::CopyOut),
+            (false, _) => None,
+        };
+        let (effects, unguarded) = (effect.into_iter().collect(), probe.iter().cloned().collect());
+        Plan::Local(Local { effects, read_only: false, unguarded })
     };
     let Some(var) = copy.relation() else {
         return match plan_node(input, statement, copy.query())? {
-            Plan::Local(_) => Ok(local()),
+            Plan::Local(query) => match local() {
+                Plan::Local(copy) => Ok(Plan::Local(Local { unguarded: query.unguarded, ..copy })),
+                other => Ok(other),
+            },
             Plan::Refuse(refusal) => Err(refusal),
             inner => query_out(statement, copy, inner),
         };

@@ -1,11 +1,11 @@
 //! DDL and the other utility statements: what touches distributed or reference tables runs everywhere
 //! where the same text is right everywhere, and is refused where it is not.
 
-use super::{Input, Refused, Survey, alter};
+use super::{Input, Refused, Survey, alter, survey::name_of};
 use crate::router::core::{
     catalog::Table,
     lexer,
-    plan::{Ddl, DdlKind, Effect, Local, PinReason, Plan, Refusal},
+    plan::{Ddl, DdlKind, Effect, Local, PinReason, Plan, Probe, Refusal},
     sql::{GrantTargetType, Node, ObjectType, Statement, names, nodes},
 };
 
@@ -25,13 +25,18 @@ pub fn plan<'a>(input: &Input<'a>, statement: &Statement<'a>, node: Node<'a>) ->
         Node::AlterTableStmt(alter) => return alter::table(input, statement, alter),
         Node::RenameStmt(rename) => return alter::rename(input, statement, rename),
         Node::VacuumStmt(vacuum) if !vacuum.is_vacuumcmd => return analyze(input, statement, vacuum),
+        // Of everything: on every group, whatever the catalog knows.
+        Node::VacuumStmt(vacuum) if vacuum.rels().iter().next().is_none() => {
+            return Ok(everywhere(statement, DdlKind::Vacuum, Vec::new()));
+        }
         // The other targets' objects are no tables: names of schemas.
         Node::GrantStmt(grant) if grant.targtype != GrantTargetType::ACL_TARGET_OBJECT => {
             return Ok(everywhere(statement, DdlKind::Propagate, Vec::new()));
         }
         Node::GrantStmt(grant) if grant.objtype == ObjectType::OBJECT_TABLE => {
             let vars = grant.objects().iter().map(|var| (var.schemaname(), var.relname()));
-            return all_or_none(input, statement, vars, DdlKind::Everywhere);
+            let plan = all_or_none(input, statement, vars, DdlKind::Everywhere)?;
+            return Ok(if matches!(plan, Plan::Local(_)) { by_name(node) } else { plan });
         }
         Node::CommentStmt(comment) => return comment_on(input, statement, comment),
         Node::CreateRoleStmt(_)
@@ -69,13 +74,34 @@ pub fn plan<'a>(input: &Input<'a>, statement: &Statement<'a>, node: Node<'a>) ->
             "Run it before the table is distributed, or on each shard directly.",
         )
         .into()),
-        None => Ok(schema_change()),
+        None => Ok(by_name(node)),
     }
+}
+
+/// A local statement that works on relations by name where neither plans nor triggers notice it.
+fn by_name(node: Node<'_>) -> Plan {
+    let vars: Vec<Option<&nodes::RangeVar>> = match node {
+        Node::LockStmt(lock) => lock.relations().iter().map(as_var).collect(),
+        Node::VacuumStmt(vacuum) => vacuum.rels().iter().map(nodes::VacuumRelation::relation).collect(),
+        Node::ClusterStmt(cluster) => vec![cluster.relation()],
+        Node::ReindexStmt(reindex) => vec![reindex.relation()],
+        Node::GrantStmt(grant) if grant.objtype == ObjectType::OBJECT_TABLE => {
+            grant.objects().iter().map(Some).collect()
+        }
+        _ => Vec::new(),
+    };
+    let unguarded = vars.into_iter().flatten().filter_map(name_of).map(Probe::Name).collect();
+    let effects = if matches!(node, Node::LockStmt(_)) { Vec::new() } else { vec![Effect::SchemaChange] };
+    Plan::Local(Local { effects, read_only: false, unguarded })
+}
+
+fn as_var(node: Node<'_>) -> Option<&nodes::RangeVar> {
+    if let Node::RangeVar(var) = node { Some(var) } else { None }
 }
 
 /// A local change of schema.
 pub fn schema_change() -> Plan {
-    Plan::Local(Local { effects: vec![Effect::SchemaChange], read_only: false })
+    Plan::Local(Local { effects: vec![Effect::SchemaChange], ..Local::default() })
 }
 
 /// The statement, run everywhere.
@@ -93,7 +119,7 @@ fn created(var: Option<&nodes::RangeVar>) -> Plan {
     if temporary {
         effects.push(Effect::Pin(PinReason::Temporary));
     }
-    Plan::Local(Local { effects, read_only: false })
+    Plan::Local(Local { effects, ..Local::default() })
 }
 
 /// Its query may not read what is not in the query group.

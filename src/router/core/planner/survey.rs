@@ -3,8 +3,9 @@
 
 use super::Input;
 use crate::router::core::{
-    plan::{Effect, Local, PinReason},
-    sql::{Node, Recurse, last_name, walk_manual},
+    catalog::quote_name,
+    plan::{Effect, Local, PinReason, Probe},
+    sql::{Node, Recurse, last_name, nodes, walk_manual},
 };
 
 /// What was seen.
@@ -19,6 +20,8 @@ pub struct Survey {
     pub calls: bool,
     /// `SELECT INTO`.
     pub into: bool,
+    /// Relations read without their children.
+    pub only: Vec<Probe>,
     /// Why the session must keep its server connection, if it must.
     pub pin: Option<PinReason>,
 }
@@ -37,7 +40,14 @@ impl Survey {
 
     fn see(&mut self, input: &Input<'_>, node: Node<'_>) {
         match node {
-            Node::RangeVar(var) => self.named |= var.relname().is_some_and(|name| input.catalog.knows_name(name)),
+            Node::RangeVar(var) => {
+                self.named |= var.relname().is_some_and(|name| input.catalog.knows_name(name));
+                if !var.inh
+                    && let Some(name) = name_of(var)
+                {
+                    self.only.push(Probe::Read(name));
+                }
+            }
             Node::FuncCall(call) => self.call(last_name(call.funcname()).unwrap_or_default(), input),
             Node::InsertStmt(_)
             | Node::UpdateStmt(_)
@@ -76,6 +86,13 @@ impl Survey {
         if self.into {
             effects.push(Effect::SchemaChange);
         }
-        Local { effects, read_only: matches!(node, Node::SelectStmt(_)) && !self.writes && !self.calls }
+        let read_only = matches!(node, Node::SelectStmt(_)) && !self.writes && !self.calls;
+        Local { effects, read_only, unguarded: self.only.clone() }
     }
+}
+
+/// A relation's name as SQL; `None` for what is named otherwise.
+pub fn name_of(var: &nodes::RangeVar) -> Option<String> {
+    let name = quote_name(var.relname()?);
+    Some(var.schemaname().map_or_else(|| name.clone(), |schema| format!("{}.{name}", quote_name(schema))))
 }

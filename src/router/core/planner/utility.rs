@@ -12,7 +12,7 @@ use crate::router::core::{
 
 /// A statement of the query group with one effect.
 pub fn local(effect: Effect) -> Plan {
-    Plan::Local(Local { effects: vec![effect], read_only: false })
+    Plan::Local(Local { effects: vec![effect], ..Local::default() })
 }
 
 /// The plan of a statement that is no query.
@@ -21,7 +21,7 @@ pub fn plan<'a>(input: &Input<'a>, statement: &Statement<'a>, node: Node<'a>) ->
         Node::TransactionStmt(transaction) => local(transaction_effect(transaction)),
         Node::VariableSetStmt(set) => set_plan(statement, set),
         Node::VariableShowStmt(show) if show.name() == Some("howdah.tier") => Plan::ShowTier,
-        Node::VariableShowStmt(_) => Plan::Local(Local { effects: Vec::new(), read_only: true }),
+        Node::VariableShowStmt(_) => Plan::Local(Local { read_only: true, ..Local::default() }),
         Node::ExplainStmt(explain) => return explain_plan(input, statement, explain),
         Node::PrepareStmt(prepare) => return prepare_plan(input, statement, prepare),
         Node::ExecuteStmt(execute) => local(Effect::Execute {
@@ -221,10 +221,11 @@ fn cursor<'a>(
     declare: &'a nodes::DeclareCursorStmt,
 ) -> Result<Plan, Refused> {
     match plan_node(input, statement, declare.query())? {
-        Plan::Local(_) => {
+        Plan::Local(local) => {
+            let local = Local { read_only: false, ..local };
             // CURSOR_OPT_HOLD.
             let effect = (declare.options & 0x0020 != 0).then_some(Effect::Pin(PinReason::HoldCursor));
-            Ok(Plan::Local(Local { effects: effect.into_iter().collect(), read_only: false }))
+            Ok(Plan::Local(Local { effects: effect.into_iter().collect(), ..local }))
         }
         Plan::Refuse(refusal) => Err(refusal),
         _ => Err(Refusal::unsupported(

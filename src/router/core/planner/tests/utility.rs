@@ -179,7 +179,6 @@ fn ddl_of_local_tables_is_local() {
         "CREATE TABLE x AS SELECT * FROM nations",
         "DROP TABLE my_local",
         "DROP VIEW v",
-        "VACUUM",
         "ALTER TABLE my_local ADD COLUMN orders int",
         "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT count(*) FROM orders'",
         "DO $$ BEGIN PERFORM 1 FROM orders; END $$",
