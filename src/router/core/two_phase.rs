@@ -8,7 +8,21 @@
 //! readers:               COMMIT
 //! ```
 //!
-//! A resolver inserts `abort` under the same unique key: whoever comes first decides.
+//! A resolver inserts `abort` under the same unique key: whoever comes first decides. So a row of
+//! `howdah.decision` is written once and never changed, and from what a group shows follows what to do,
+//! whenever the router died:
+//!
+//! | prepared | row | the router died, or is slow, | a resolver | the client was told, if anything |
+//! |---|---|---|---|---|
+//! | none | none | before a PREPARE was durable | does nothing: PostgreSQL has rolled back | 40001 |
+//! | some, all | none | before the decision was durable | inserts `abort`, rolls parts back | 40001, 08007 |
+//! | some, all | `commit` | after the decision | commits parts | success, 08007 |
+//! | some, all | `abort` | and so did a resolver | rolls parts back | 40001, 08007 |
+//! | none | either | after all parts were settled | deletes the row ([`OLD_DECISIONS`]) | any of these |
+//!
+//! The row commits together with the last participant's own work, and both it and every part wait for
+//! their group's acknowledgements: a failover loses none of them. Of a decision whose acknowledgement is
+//! in doubt nobody says that it is made: 08007, and the row tells whoever asks later.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
