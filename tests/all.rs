@@ -7,6 +7,7 @@ mod coordinators;
 mod distributed;
 #[allow(dead_code, unused_imports, reason = "benchmarks use the rest")]
 mod harness;
+mod model;
 mod planner;
 mod router;
 mod scenarios;

@@ -1,5 +1,7 @@
 //! The table: state × order → rule. Read it as "a container in this state that has this order …".
-//! The compiler proves it complete; `decide::tests` walk every pair to its end.
+//! The compiler proves it complete; `tests/model/reach.rs` walks every goal that the coordinator gives from
+//! every state to its end: at rest with the goal fulfilled, at a wait with the event that ends it, or at a
+//! block upon which another is elected.
 
 use crate::model::goal::Order;
 

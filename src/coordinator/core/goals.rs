@@ -1,5 +1,6 @@
 //! What each container is told to be, derived from the replicated state alone. Called by the agent
-//! service after every applied proposal, for each agent that attends the leader.
+//! service after every applied proposal, for each agent that attends the leader. That an agent can reach each
+//! of them from wherever it stands is proved in `tests/model/reach.rs`.
 
 use super::state::State;
 use crate::model::{

@@ -14,7 +14,7 @@
 //!
 //! | prepared | row | the router died, or is slow, | a resolver | the client was told, if anything |
 //! |---|---|---|---|---|
-//! | none | none | before a PREPARE was durable | does nothing: PostgreSQL has rolled back | 40001 |
+//! | none | none | before a PREPARE was durable | does nothing: `PostgreSQL` rolled back | 40001 |
 //! | some, all | none | before the decision was durable | inserts `abort`, rolls parts back | 40001, 08007 |
 //! | some, all | `commit` | after the decision | commits parts | success, 08007 |
 //! | some, all | `abort` | and so did a resolver | rolls parts back | 40001, 08007 |
