@@ -19,16 +19,21 @@ use crate::{
 /// One coordinator.
 #[derive(Clone)]
 pub struct CoordinatorConfig {
-    /// Its number in the Raft group.
-    pub id: CoordinatorId,
+    /// Its number among the founders of a new cluster; `None`: it joins one that exists.
+    pub id: Option<CoordinatorId>,
+    /// Its own gRPC URL, by which everybody reaches it.
+    pub url: String,
     /// The cluster.
     pub cluster: ClusterName,
     /// gRPC address to listen on.
     pub listen: SocketAddr,
     /// HTTP address for health and metrics.
     pub http: SocketAddr,
-    /// Every coordinator, itself included: number and gRPC URL (`http://host:port`).
+    /// The founders of a new cluster, itself included: number and gRPC URL (`http://host:port`). Once the
+    /// cluster runs, the coordinators are those of its state.
     pub peers: Vec<(CoordinatorId, String)>,
+    /// Where to ask for a number in a cluster that exists.
+    pub join: Vec<String>,
     /// Where its log lives.
     pub data_dir: PathBuf,
     /// The policy a *new* cluster begins with; an existing one keeps its own.
@@ -94,6 +99,12 @@ pub enum ConfigError {
     /// `--peers` leaves out the coordinator itself.
     #[error("--id {0} is not among --peers; list every coordinator there, this one included")]
     NotAmongPeers(u64),
+    /// Neither a new cluster nor one that exists.
+    #[error("give --id and --peers for a new cluster, or --join and --url for one that exists")]
+    NoCluster,
+    /// Both.
+    #[error("--peers is for a new cluster, --join for one that exists: give only one of them")]
+    TwoClusters,
     /// A secret's file cannot be read.
     #[error("{flag} {path}: {source}; give a readable file")]
     SecretFile {

@@ -105,6 +105,9 @@ pub enum AdminCommand {
     /// Long pieces of work
     #[command(subcommand)]
     Operation(OperationCommand),
+    /// Coordinators: add, remove and replace them while they run
+    #[command(subcommand)]
+    CoordinatorMember(CoordinatorCommand),
     /// Change a group's primary as planned: no client sees an error
     Switchover {
         /// The group
@@ -142,6 +145,42 @@ pub enum ShardCommand {
         changing: Changing,
     },
     /// List shards and their members
+    List(Reading),
+}
+
+/// `howdah coordinator-member`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CoordinatorCommand {
+    /// Add a coordinator, and wait until it votes: start it with `howdah coordinator --join … --url URL`
+    Add {
+        /// Its address, as everybody will reach it: http://host:port
+        url: ServiceUrl,
+        /// Whom to ask, and whether to wait.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Remove a coordinator: its process ends
+    Remove {
+        /// Its number
+        id: u64,
+        /// Also while others are down, as long as a majority of the rest answers
+        #[arg(long)]
+        force: bool,
+        /// Whom to ask, and whether to wait.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Replace a coordinator, for example one that lost its disk, by one with an empty directory and a new number
+    Replace {
+        /// Its number
+        id: u64,
+        /// Address of the new one [default: the same]
+        url: Option<ServiceUrl>,
+        /// Whom to ask, and whether to wait.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// List coordinators
     List(Reading),
 }
 

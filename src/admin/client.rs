@@ -115,6 +115,24 @@ impl Client {
         Ok(self.call(async |mut to| to.failover(request.clone()).await).await?.try_into()?)
     }
 
+    /// Adds a coordinator.
+    pub async fn add_coordinator(&self, key: &str, url: &str) -> Result<OperationStatus, CallError> {
+        let request = pb::AddCoordinatorRequest { idempotency_key: key.to_owned(), url: url.to_owned() };
+        Ok(self.call(async |mut to| to.add_coordinator(request.clone()).await).await?.try_into()?)
+    }
+
+    /// Removes a coordinator.
+    pub async fn remove_coordinator(&self, key: &str, id: u64, force: bool) -> Result<OperationStatus, CallError> {
+        let request = pb::RemoveCoordinatorRequest { idempotency_key: key.to_owned(), id, force };
+        Ok(self.call(async |mut to| to.remove_coordinator(request.clone()).await).await?.try_into()?)
+    }
+
+    /// Replaces a coordinator; an empty `url` is its own.
+    pub async fn replace_coordinator(&self, key: &str, id: u64, url: &str) -> Result<OperationStatus, CallError> {
+        let request = pb::ReplaceCoordinatorRequest { idempotency_key: key.to_owned(), id, url: url.to_owned() };
+        Ok(self.call(async |mut to| to.replace_coordinator(request.clone()).await).await?.try_into()?)
+    }
+
     /// Follows an operation, calling `seen` at every change, until it has ended; takes any time. A
     /// coordinator that goes away is replaced by another.
     pub async fn watch(&self, id: &str, mut seen: impl FnMut(&OperationStatus)) -> Result<OperationStatus, CallError> {

@@ -6,12 +6,14 @@ use anyhow::bail;
 use indicatif::ProgressBar;
 
 use super::{
-    arguments::{AdminCommand, Changing, OperationCommand, Output, Reading, ShardCommand, TableCommand},
+    arguments::{
+        AdminCommand, Changing, CoordinatorCommand, OperationCommand, Output, Reading, ShardCommand, TableCommand,
+    },
     client::{CallError, Client},
     output::{line, show},
     tables,
 };
-use crate::{host::entropy, model::status::OperationStatus};
+use crate::{config::ServiceUrl, host::entropy, model::status::OperationStatus};
 
 /// Between two pictures of `status --watch`.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -46,11 +48,31 @@ pub async fn run(command: AdminCommand) -> anyhow::Result<()> {
             let operation = follow(&reading.connection.client(), id.as_str()).await?;
             ended(reading.output, &operation)
         }
+        AdminCommand::CoordinatorMember(command) => coordinator_member(command).await,
         AdminCommand::Switchover { group, to, changing } => {
             change(&changing, async |client, key| client.switchover(key, &group, to.as_ref()).await).await
         }
         AdminCommand::Failover { group, accept_data_loss, changing } => {
             change(&changing, async |client, key| client.failover(key, &group, accept_data_loss).await).await
+        }
+    }
+}
+
+async fn coordinator_member(command: CoordinatorCommand) -> anyhow::Result<()> {
+    match command {
+        CoordinatorCommand::List(reading) => {
+            let status = reading.connection.client().status().await?;
+            show(reading.output, &status.coordinators, |list| tables::coordinators(list))
+        }
+        CoordinatorCommand::Add { url, changing } => {
+            change(&changing, async |client, key| client.add_coordinator(key, url.as_str()).await).await
+        }
+        CoordinatorCommand::Remove { id, force, changing } => {
+            change(&changing, async |client, key| client.remove_coordinator(key, id, force).await).await
+        }
+        CoordinatorCommand::Replace { id, url, changing } => {
+            let url = url.as_ref().map_or("", ServiceUrl::as_str);
+            change(&changing, async |client, key| client.replace_coordinator(key, id, url).await).await
         }
     }
 }

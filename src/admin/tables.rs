@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::{Cell, Color, Table, presets};
 
 use super::times;
-use crate::model::status::{Event, GroupStatus, MemberStatus, OperationStatus, Status, TableStatus};
+use crate::model::status::{CoordinatorStatus, Event, GroupStatus, MemberStatus, OperationStatus, Status, TableStatus};
 
 /// A table without lines, its head in capitals.
 fn table(head: &[&str]) -> Table {
@@ -31,12 +31,10 @@ fn dash(text: &str) -> &str {
     if text.is_empty() { "-" } else { text }
 }
 
-/// Everything.
-pub fn status(status: &Status) -> String {
-    let mut text = format!("cluster {}, map version {}\n\n", status.cluster, status.map.version);
-    let mut coordinators = table(&["coordinator", "address", "role", "term", "health"]);
-    for it in &status.coordinators {
-        coordinators.add_row([
+fn coordinator_table(list: &[CoordinatorStatus]) -> Table {
+    let mut table = table(&["coordinator", "address", "role", "term", "health"]);
+    for it in list {
+        table.add_row([
             Cell::new(it.id),
             Cell::new(&it.address),
             Cell::new(&it.role),
@@ -44,6 +42,18 @@ pub fn status(status: &Status) -> String {
             health(it.healthy),
         ]);
     }
+    table
+}
+
+/// Coordinators.
+pub fn coordinators(list: &[CoordinatorStatus]) -> String {
+    trimmed(&coordinator_table(list))
+}
+
+/// Everything.
+pub fn status(status: &Status) -> String {
+    let mut text = format!("cluster {}, map version {}\n\n", status.cluster, status.map.version);
+    let coordinators = coordinator_table(&status.coordinators);
     let mut routers = table(&["router", "sql", "read-only", "map", "health"]);
     for it in &status.routers {
         routers.add_row([

@@ -20,9 +20,9 @@ pub struct CoordinatorArguments {
     /// Settings of the process itself.
     #[command(flatten)]
     pub process: ProcessArguments,
-    /// Its number among the coordinators, from 1
+    /// Its number among the coordinators of a new cluster, from 1
     #[arg(long, env = "HOWDAH_ID", value_parser = clap::value_parser!(u64).range(1..))]
-    id: u64,
+    id: Option<u64>,
     /// Name of the cluster
     #[arg(long, env = "HOWDAH_CLUSTER", default_value = "howdah")]
     cluster: ClusterName,
@@ -32,9 +32,16 @@ pub struct CoordinatorArguments {
     /// Address for health and metrics
     #[arg(long, env = "HOWDAH_HTTP", default_value = "0.0.0.0:7480", value_name = "HOST:PORT")]
     http: SocketAddr,
-    /// Every coordinator, this one included: 1=http://host:port,2=…
-    #[arg(long, env = "HOWDAH_PEERS", value_delimiter = ',', required = true, value_name = "ID=URL,…")]
+    /// Every coordinator of a new cluster, this one included: 1=http://host:port,2=…; it begins once all have
+    /// met, and from then on knows its coordinators itself
+    #[arg(long, env = "HOWDAH_PEERS", value_delimiter = ',', value_name = "ID=URL,…")]
     peers: Vec<Peer>,
+    /// Coordinators of a cluster that exists: wait there until `howdah coordinator-member add` expects this one
+    #[arg(long, env = "HOWDAH_JOIN", value_delimiter = ',', value_name = "URL,…")]
+    join: Vec<ServiceUrl>,
+    /// With --join: its own address, as everybody reaches it
+    #[arg(long, env = "HOWDAH_URL", value_name = "URL")]
+    url: Option<ServiceUrl>,
     /// Where its log lives
     #[arg(long, env = "HOWDAH_DATA_DIR", default_value = "/var/lib/howdah", value_name = "DIR")]
     data_dir: PathBuf,
@@ -47,17 +54,26 @@ impl TryFrom<CoordinatorArguments> for CoordinatorConfig {
 
     fn try_from(arguments: CoordinatorArguments) -> Result<Self, ConfigError> {
         let peers: Vec<_> = arguments.peers.into_iter().map(|peer| (peer.id, peer.url.to_string())).collect();
-        let id = CoordinatorId(arguments.id);
+        let join = urls(&arguments.join);
+        let id = arguments.id.filter(|_| join.is_empty()).map(CoordinatorId);
         let mut numbers: Vec<_> = peers.iter().map(|(id, _)| *id).collect();
         numbers.sort_unstable();
         if let Some(twice) = numbers.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(ConfigError::PeerTwice(twice[0].0));
         }
-        if !numbers.contains(&id) {
-            return Err(ConfigError::NotAmongPeers(id.0));
-        }
+        let url = match (id, peers.is_empty(), join.is_empty(), arguments.url) {
+            (Some(id), false, true, _) => {
+                let own = peers.iter().find(|(number, _)| *number == id);
+                own.map(|(_, url)| url.clone()).ok_or(ConfigError::NotAmongPeers(id.0))?
+            }
+            (_, false, false, _) => return Err(ConfigError::TwoClusters),
+            (_, true, false, Some(url)) => url.to_string(),
+            _ => return Err(ConfigError::NoCluster),
+        };
         Ok(Self {
             id,
+            url,
+            join,
             cluster: arguments.cluster,
             listen: arguments.listen,
             http: arguments.http,

@@ -14,15 +14,17 @@ use super::{
     leader::{Answers, Leader, forwarded},
 };
 use crate::{
+    config::ServiceUrl,
     model::{
-        ids::{InvalidName, OperationId},
+        ids::{CoordinatorId, InvalidName, OperationId},
         numbers::Revision,
         policy::Policy,
         status::OperationStatus,
     },
     wire::pb::admin::{
-        AddShardRequest, FailoverRequest, GetOperationRequest, GetStatusRequest, GetStatusResponse, ListEventsRequest,
-        ListEventsResponse, Operation, SwitchoverRequest, admin_service_client::AdminServiceClient,
+        AddCoordinatorRequest, AddShardRequest, FailoverRequest, GetOperationRequest, GetStatusRequest,
+        GetStatusResponse, ListEventsRequest, ListEventsResponse, Operation, RemoveCoordinatorRequest,
+        ReplaceCoordinatorRequest, SwitchoverRequest, admin_service_client::AdminServiceClient,
         admin_service_server::AdminService,
     },
 };
@@ -48,7 +50,7 @@ type Answer<T> = Result<Response<T>, Status>;
 impl AdminService for Admin {
     async fn get_status(&self, request: Request<GetStatusRequest>) -> Answer<GetStatusResponse> {
         if let Answers::There(leader) = self.leader.route(&request).await? {
-            return client(leader).get_status(forwarded(request)).await;
+            return self.leader.forward(client(leader).get_status(forwarded(request))).await;
         }
         let status = self.ask(Question::Status).await?;
         Ok(Response::new(GetStatusResponse { status: Some(status.into()) }))
@@ -56,7 +58,7 @@ impl AdminService for Admin {
 
     async fn list_events(&self, request: Request<ListEventsRequest>) -> Answer<ListEventsResponse> {
         if let Answers::There(leader) = self.leader.route(&request).await? {
-            return client(leader).list_events(forwarded(request)).await;
+            return self.leader.forward(client(leader).list_events(forwarded(request))).await;
         }
         let after = Revision(request.into_inner().after_revision);
         let events = self.ask(|reply| Question::Events(after, reply)).await?;
@@ -65,7 +67,7 @@ impl AdminService for Admin {
 
     async fn add_shard(&self, request: Request<AddShardRequest>) -> Answer<Operation> {
         if let Answers::There(leader) = self.leader.route(&request).await? {
-            return client(leader).add_shard(forwarded(request)).await;
+            return self.leader.forward(client(leader).add_shard(forwarded(request))).await;
         }
         let AddShardRequest { idempotency_key, replicas } = request.into_inner();
         let kind = move |policy: &Policy| OperationKind::AddShard { replicas: replicas.unwrap_or(policy.replicas) };
@@ -74,7 +76,7 @@ impl AdminService for Admin {
 
     async fn switchover(&self, request: Request<SwitchoverRequest>) -> Answer<Operation> {
         if let Answers::There(leader) = self.leader.route(&request).await? {
-            return client(leader).switchover(forwarded(request)).await;
+            return self.leader.forward(client(leader).switchover(forwarded(request))).await;
         }
         let SwitchoverRequest { idempotency_key, group, to } = request.into_inner();
         let group = group.parse().map_err(|error| invalid("SwitchoverRequest.group", &error))?;
@@ -86,7 +88,7 @@ impl AdminService for Admin {
 
     async fn failover(&self, request: Request<FailoverRequest>) -> Answer<Operation> {
         if let Answers::There(leader) = self.leader.route(&request).await? {
-            return client(leader).failover(forwarded(request)).await;
+            return self.leader.forward(client(leader).failover(forwarded(request))).await;
         }
         let FailoverRequest { idempotency_key, group, accept_data_loss } = request.into_inner();
         let group = group.parse().map_err(|error| invalid("FailoverRequest.group", &error))?;
@@ -94,9 +96,45 @@ impl AdminService for Admin {
         self.begin(idempotency_key, |_| kind, "a person asked for a failover").await
     }
 
+    async fn add_coordinator(&self, request: Request<AddCoordinatorRequest>) -> Answer<Operation> {
+        if let Answers::There(leader) = self.leader.route(&request).await? {
+            return self.leader.forward(client(leader).add_coordinator(forwarded(request))).await;
+        }
+        let AddCoordinatorRequest { idempotency_key, url } = request.into_inner();
+        let url = service_url("AddCoordinatorRequest.url", &url)?;
+        let kind = OperationKind::AddCoordinator { url };
+        self.begin(idempotency_key, |_| kind, "a person asked for a coordinator").await
+    }
+
+    async fn remove_coordinator(&self, request: Request<RemoveCoordinatorRequest>) -> Answer<Operation> {
+        if let Answers::There(leader) = self.leader.route(&request).await? {
+            return self.leader.forward(client(leader).remove_coordinator(forwarded(request))).await;
+        }
+        let RemoveCoordinatorRequest { idempotency_key, id, force } = request.into_inner();
+        let kind = OperationKind::RemoveCoordinator { coordinator: CoordinatorId(id), force };
+        self.begin(idempotency_key, |_| kind, "a person asked for a coordinator fewer").await
+    }
+
+    async fn replace_coordinator(&self, request: Request<ReplaceCoordinatorRequest>) -> Answer<Operation> {
+        if let Answers::There(leader) = self.leader.route(&request).await? {
+            return self.leader.forward(client(leader).replace_coordinator(forwarded(request))).await;
+        }
+        let ReplaceCoordinatorRequest { idempotency_key, id, url } = request.into_inner();
+        let coordinator = CoordinatorId(id);
+        let url = if url.is_empty() {
+            let known = self.leader.handle.roster.borrow().urls.get(&coordinator).cloned();
+            // Unknown: the state says so, in its words.
+            known.unwrap_or_default()
+        } else {
+            service_url("ReplaceCoordinatorRequest.url", &url)?
+        };
+        let kind = OperationKind::ReplaceCoordinator { coordinator, url };
+        self.begin(idempotency_key, |_| kind, "a person asked for another coordinator instead").await
+    }
+
     async fn get_operation(&self, request: Request<GetOperationRequest>) -> Answer<Operation> {
         if let Answers::There(leader) = self.leader.route(&request).await? {
-            return client(leader).get_operation(forwarded(request)).await;
+            return self.leader.forward(client(leader).get_operation(forwarded(request))).await;
         }
         let operation = self.operation(&operation_id(&request.into_inner())?).await?;
         Ok(Response::new(operation.into()))
@@ -106,7 +144,7 @@ impl AdminService for Admin {
 
     async fn watch_operation(&self, request: Request<GetOperationRequest>) -> Answer<Self::WatchOperationStream> {
         if let Answers::There(leader) = self.leader.route(&request).await? {
-            let stream = client(leader).watch_operation(forwarded(request)).await?.into_inner();
+            let stream = self.leader.forward(client(leader).watch_operation(forwarded(request))).await?.into_inner();
             return Ok(Response::new(Box::pin(stream)));
         }
         let id = operation_id(&request.into_inner())?;
@@ -142,7 +180,9 @@ impl Admin {
         match outcome {
             Outcome::Operation(id) => Ok(Response::new(self.operation(&id).await?.into())),
             Outcome::Refused(refusal) => Err(refusal.into()),
-            Outcome::Applied | Outcome::Colocation(_) => unreachable!("an operation was asked for"),
+            Outcome::Applied | Outcome::Colocation(_) | Outcome::Coordinator(_) => {
+                unreachable!("an operation was asked for")
+            }
         }
     }
 
@@ -187,6 +227,12 @@ fn client(channel: Channel) -> AdminServiceClient<Channel> {
 
 fn operation_id(request: &GetOperationRequest) -> Result<OperationId, Status> {
     request.id.parse().map_err(|error| invalid("GetOperationRequest.id", &error))
+}
+
+/// A gRPC address, as everybody writes it.
+fn service_url(field: &str, text: &str) -> Result<String, Status> {
+    let url = text.parse::<ServiceUrl>();
+    url.map(|url| url.to_string()).map_err(|error| Status::invalid_argument(format!("{field}: {error}")))
 }
 
 fn invalid(field: &str, error: &InvalidName) -> Status {

@@ -3,8 +3,8 @@
 
 use std::pin::Pin;
 
-use tokio::sync::watch;
-use tokio_stream::{Stream, StreamExt as _, wrappers::WatchStream};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -23,6 +23,9 @@ use crate::{
         pb::agent::{AgentMessage, CoordinatorMessage, agent_service_server::AgentService},
     },
 };
+
+/// Words that wait for a slow agent: the newest of each kind is taken when it is ready, so none is lost.
+const UNSAID: usize = 1;
 
 /// The service.
 pub struct Agents {
@@ -44,18 +47,21 @@ impl AgentService for Agents {
         let leadership = self.leader.find().await;
         if !leadership.ours {
             let answer = CoordinatorSays::NotLeader(self.leader.url(&leadership));
-            return Ok(Response::new(Box::pin(tokio_stream::once(Ok(answer.into())))));
+            let coordinators = self.leader.handle.roster.borrow().addresses();
+            let answer = CoordinatorMessage { coordinators, ..answer.into() };
+            return Ok(Response::new(Box::pin(tokio_stream::once(Ok(answer)))));
         }
         let handle = self.leader.handle.clone();
-        let (outbox, goals) = watch::channel(CoordinatorSays::Idle);
         // Before the sender is given away: what is told from now on is a change.
-        let goals = WatchStream::from_changes(goals).map(|says| Ok(says.into()));
+        let (outbox, goals) = watch::channel(CoordinatorSays::Idle);
         let (connection, member) = (handle.connection(), registration.container.id.clone());
         if !handle.tell(Input::AgentConnected(connection, registration, outbox)) {
             return Err(Status::resource_exhausted("this coordinator has too much to do at the moment; try again"));
         }
+        let (words, stream_out) = mpsc::channel(UNSAID);
+        tokio::spawn(self.shutdown.clone().run_until_cancelled_owned(speak(handle.clone(), goals, words)));
         tokio::spawn(self.shutdown.clone().run_until_cancelled_owned(listen(handle, stream, connection, member)));
-        Ok(Response::new(Box::pin(goals)))
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream_out))))
     }
 }
 
@@ -71,6 +77,43 @@ impl Agents {
             return Err(Status::failed_precondition(text));
         }
         Ok(registration)
+    }
+}
+
+/// Tells an agent its goals, and between them that the driver is alive, until the driver drops it or it
+/// is gone. The coordinators' addresses go out with the first word and whenever they change.
+async fn speak(
+    handle: Handle,
+    mut goals: watch::Receiver<CoordinatorSays>,
+    words: mpsc::Sender<Result<CoordinatorMessage, Status>>,
+) {
+    let Handle { mut pulse, roster, .. } = handle;
+    let mut told = Vec::new();
+    // The first word is a goal: a leader that cannot decide yet has nothing to say.
+    let mut says = None;
+    loop {
+        tokio::select! {
+            biased;
+            changed = goals.changed() => match changed {
+                Ok(()) => says = Some(goals.borrow_and_update().clone()),
+                Err(_) => return,
+            },
+            changed = pulse.changed(), if says.is_some() => match changed {
+                Ok(()) => says = Some(CoordinatorSays::Alive),
+                Err(_) => return,
+            },
+            () = words.closed() => return,
+        }
+        let Some(word) = says.clone() else { continue };
+        let mut message = CoordinatorMessage::from(word);
+        let newest = roster.borrow().addresses();
+        if newest != told {
+            message.coordinators.clone_from(&newest);
+            told = newest;
+        }
+        if words.send(Ok(message)).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 //! then are questions answered. What cannot be persisted stops the process.
 
 mod answers;
+mod members;
 mod publish;
 
 use std::{
@@ -18,11 +19,10 @@ use std::{
     sync::mpsc::{Receiver, RecvTimeoutError},
 };
 
-use serde::{Deserialize, Serialize};
-
 use super::{
     core::{
         command::{Command, Outcome, Proposal},
+        log_format::{self, Entry, FormatError},
         observed::Observed,
         planner::{World, plan},
         replica::{Committed, ProposeError, Replica, Step, StepError, TICK_MS},
@@ -36,6 +36,7 @@ use super::{
 use crate::{
     host::clock::{self, Clock},
     model::{
+        coordinator::Coordinator,
         ids::{ClusterName, CoordinatorId},
         numbers::{Millis, Revision},
         policy::Policy,
@@ -62,15 +63,24 @@ pub enum DriverError {
     #[error(transparent)]
     Write(#[from] WriteError),
     /// The log contains what this program does not understand.
-    #[error(
-        "log entry {revision} cannot be read: {source}; it was written by a newer version: upgrade this coordinator"
-    )]
+    #[error("log entry {revision} was written by a newer version: {source}; upgrade this coordinator")]
     Entry {
         /// Its index.
         revision: Revision,
         /// Why.
         #[source]
-        source: serde_json::Error,
+        source: FormatError,
+    },
+    /// This coordinator was removed by people.
+    #[error(
+        "{me} was removed from cluster {cluster} and has ended; to bring this process back, give it an empty \
+         directory and run `howdah coordinator-member add` with its address"
+    )]
+    Removed {
+        /// Its number.
+        me: CoordinatorId,
+        /// The cluster.
+        cluster: ClusterName,
     },
     /// This coordinator's log is not what it was.
     #[error(transparent)]
@@ -84,23 +94,16 @@ pub enum DriverError {
 pub struct Identity {
     /// Its number.
     pub me: CoordinatorId,
-    /// All coordinators: number and gRPC URL.
-    pub coordinators: BTreeMap<CoordinatorId, String>,
+    /// Number and gRPC URL of those known when it became a coordinator.
+    pub known: BTreeMap<CoordinatorId, String>,
+    /// Those that the cluster began with; empty where this one joined later.
+    pub founders: BTreeMap<CoordinatorId, Coordinator>,
     /// The cluster.
     pub cluster: ClusterName,
     /// What a new cluster begins with.
     pub policy: Policy,
     /// Drawn when the process began: tells its own proposals from those of others.
     pub origin: u64,
-}
-
-/// What an entry of the log contains.
-#[derive(Serialize, Deserialize)]
-struct Entry {
-    /// The process that proposed it, and its number there: where the answer goes.
-    origin: u64,
-    number: u64,
-    proposal: Proposal,
 }
 
 /// A coordinator's moving parts.
@@ -110,6 +113,8 @@ pub struct Driver {
     replica: Replica,
     store: LogStore,
     peers: Peers,
+    /// The coordinators that `peers` and everybody's lists follow.
+    rostered: Option<(BTreeMap<CoordinatorId, Coordinator>, u64)>,
     state: State,
     observed: Observed,
     /// When each peer was last heard of, and its process id.
@@ -140,6 +145,7 @@ impl Driver {
             replica,
             store,
             peers,
+            rostered: None,
             state: State::default(),
             observed: Observed::default(),
             heard: BTreeMap::new(),
@@ -153,6 +159,7 @@ impl Driver {
         if let Some(snapshot) = snapshot {
             driver.restore(&snapshot)?;
         }
+        driver.follow_members();
         Ok((driver, inbox))
     }
 
@@ -185,6 +192,7 @@ impl Driver {
             }
             self.plan();
             self.settle()?;
+            self.follow_members();
             self.publish();
             if stop_at.is_some_and(|at| self.reigning.is_none() || self.clock.now() >= at) {
                 return Ok(());
@@ -196,13 +204,22 @@ impl Driver {
     fn take(&mut self, input: Input) -> Result<(), DriverError> {
         let now = self.clock.now();
         match input {
-            Input::Raft(message, pid) => {
-                self.heard.insert(CoordinatorId(message.from), (now, pid));
-                self.succession.heard(CoordinatorId(message.from));
+            Input::Raft(message, sender) => {
+                let from = CoordinatorId(message.from);
+                if self.state.was_removed(from) {
+                    return Ok(());
+                }
+                self.heard.insert(from, (now, sender.pid));
+                self.succession.heard(from);
+                self.peers.meet(from, &sender.url);
                 match self.replica.step(message) {
                     Err(StepError::Refused(error)) => tracing::debug!(%error, "raft message ignored"),
                     other => other?,
                 }
+            }
+            Input::Removed(by) => {
+                tracing::info!(%by, "a peer says that this coordinator was removed");
+                return Err(self.removed());
             }
             Input::Unreachable(peer) => {
                 self.replica.unreachable(peer);
@@ -215,7 +232,7 @@ impl Driver {
                     self.observed.member_connected(registration.container, connection, now);
                     self.published.attend(member, connection, outbox);
                 } else {
-                    outbox.send_replace(CoordinatorSays::NotLeader(self.leader_url().cloned()));
+                    outbox.send_replace(CoordinatorSays::NotLeader(self.leader_url()));
                 }
             }
             Input::AgentReported(connection, report) => self.observed.member_reported(connection, *report, now),
@@ -247,8 +264,8 @@ impl Driver {
     fn watch_leader(&mut self, now: Millis) {
         let leader = self.replica.leadership().leader;
         let heard = leader.and_then(|leader| self.heard.get(&leader)).map_or(Millis(0), |(at, _)| *at);
-        let coordinators = self.identity.coordinators.keys();
-        match self.succession.look(self.identity.me, coordinators, leader, heard, now) {
+        let coordinators = self.addresses();
+        match self.succession.look(self.identity.me, coordinators.keys(), leader, heard, now) {
             Verdict::Stay => {}
             Verdict::Forget => {
                 tracing::info!(?leader, "connection to the leader is broken and its heartbeats are missing");
@@ -273,8 +290,7 @@ impl Driver {
             }
         }
         if self.replica.wants_compaction() {
-            let state = serde_json::to_vec(&self.state).expect("the state has text keys and no failing parts");
-            let snapshot = self.replica.compact(state)?;
+            let snapshot = self.replica.compact(log_format::encode_state(&self.state))?;
             self.store.compact(&snapshot)?;
             tracing::debug!(revision = %self.state.revision, bytes = snapshot.data.len(), "log compacted");
         }
@@ -283,16 +299,17 @@ impl Driver {
 
     fn restore(&mut self, snapshot: &Committed) -> Result<(), DriverError> {
         let unreadable = |source| DriverError::Entry { revision: snapshot.revision, source };
-        self.state = serde_json::from_slice(&snapshot.data).map_err(unreadable)?;
+        self.state = log_format::decode_state(&snapshot.data).map_err(unreadable)?;
         tracing::info!(revision = %snapshot.revision, "state restored from a snapshot");
         Ok(())
     }
 
     fn apply(&mut self, committed: &Committed) -> Result<(), DriverError> {
         let revision = committed.revision;
-        let Entry { origin, number, proposal } =
-            serde_json::from_slice(&committed.data).map_err(|source| DriverError::Entry { revision, source })?;
+        let Entry { origin, number, proposal, .. } =
+            Entry::decode(&committed.data).map_err(|source| DriverError::Entry { revision, source })?;
         let outcome = self.state.apply(revision, &proposal);
+        self.change_members(&proposal, &outcome)?;
         if self.reigning.is_some() {
             self.log(revision, &proposal, &outcome);
         }
@@ -322,15 +339,15 @@ impl Driver {
         }
         self.reigning = reigning;
         self.waiting.give_up();
-        let leader = self.leader_url().cloned();
+        let leader = self.leader_url();
         self.published.send_agents_away(leader.as_ref());
         self.observed.note_leadership(self.clock.now());
         let verb = if leadership.ours { "leads" } else { "no longer leads" };
         tracing::info!(term = leadership.term, "this coordinator {verb}");
     }
 
-    fn leader_url(&self) -> Option<&String> {
-        self.identity.coordinators.get(&self.replica.leadership().leader?)
+    fn leader_url(&self) -> Option<String> {
+        self.addresses().remove(&self.replica.leadership().leader?)
     }
 
     /// The leader's next decisions.
@@ -352,11 +369,19 @@ impl Driver {
             vec![self.initialise()]
         };
         for proposal in proposals {
-            let number = self.waiting.plan();
-            if let Err(error) = self.propose(number, proposal) {
-                tracing::debug!(%error, "decision not proposed");
-                self.waiting.give_up_one(number);
-            }
+            self.plan_proposal(proposal);
+        }
+        if !in_flight {
+            self.plan_members(now);
+        }
+    }
+
+    /// Proposes what we decided ourselves.
+    fn plan_proposal(&mut self, proposal: Proposal) {
+        let number = self.waiting.plan();
+        if let Err(error) = self.propose(number, proposal) {
+            tracing::debug!(%error, "decision not proposed");
+            self.waiting.give_up_one(number);
         }
     }
 
@@ -371,7 +396,10 @@ impl Driver {
     }
 
     fn propose(&mut self, number: u64, proposal: Proposal) -> Result<(), ProposeError> {
-        let entry = Entry { origin: self.identity.origin, number, proposal };
-        self.replica.propose(serde_json::to_vec(&entry).expect("a proposal has text keys and no failing parts"))
+        let entry = Entry::new(self.identity.origin, number, proposal);
+        match &entry.proposal.command {
+            Command::ChangeCoordinators { change } => self.replica.propose_change(entry.encode(), change),
+            _ => self.replica.propose(entry.encode()),
+        }
     }
 }

@@ -2,22 +2,28 @@
 
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
 
 use super::{
     admin_service::Admin,
+    admission::Standing,
     agent_service::Agents,
+    inbox::Handle,
     leader::Leader,
+    membership_service::Membership,
     peers::{Incoming, MAX_MESSAGE},
     topology_service::Topologies,
 };
 use crate::{
-    config::CoordinatorConfig,
+    model::ids::ClusterName,
     wire::pb::{
-        DESCRIPTORS, admin::admin_service_server::AdminServiceServer, agent::agent_service_server::AgentServiceServer,
-        raft::raft_transport_server::RaftTransportServer, topology::topology_service_server::TopologyServiceServer,
+        DESCRIPTORS,
+        admin::admin_service_server::AdminServiceServer,
+        agent::agent_service_server::AgentServiceServer,
+        raft::{membership_service_server::MembershipServiceServer, raft_transport_server::RaftTransportServer},
+        topology::topology_service_server::TopologyServiceServer,
     },
 };
 
@@ -36,21 +42,23 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
+/// What the services need.
+pub struct Services {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// The way to the driver.
+    pub handle: Handle,
+    /// What this coordinator is; there is no driver before it is a member.
+    pub standing: watch::Receiver<Standing>,
+}
+
 /// Serves until `stopped`.
-pub async fn serve(
-    config: CoordinatorConfig,
-    listener: TcpListener,
-    leader: Leader,
-    stopped: CancellationToken,
-) -> Result<(), ServeError> {
-    let incoming = Incoming {
-        cluster: config.cluster.clone(),
-        me: config.id,
-        peers: leader.channels.keys().copied().collect(),
-        handle: leader.handle.clone(),
-        shutdown: stopped.clone(),
-    };
-    let agents = Agents { cluster: config.cluster, leader: leader.clone(), shutdown: stopped.clone() };
+pub async fn serve(services: Services, listener: TcpListener, stopped: CancellationToken) -> Result<(), ServeError> {
+    let Services { cluster, handle, standing } = services;
+    let leader = Leader { handle: handle.clone() };
+    let incoming = Incoming { cluster: cluster.clone(), handle, shutdown: stopped.clone() };
+    let membership = Membership { cluster: cluster.clone(), standing, leader: leader.clone() };
+    let agents = Agents { cluster, leader: leader.clone(), shutdown: stopped.clone() };
     let topologies = Topologies { leader: leader.clone(), shutdown: stopped.clone() };
     let admin = Admin { leader, shutdown: stopped.clone() };
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -67,6 +75,7 @@ pub async fn serve(
         .add_service(health_service)
         .add_service(reflection)
         .add_service(RaftTransportServer::new(incoming).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(MembershipServiceServer::new(membership))
         .add_service(AgentServiceServer::new(agents))
         .add_service(TopologyServiceServer::new(topologies))
         .add_service(AdminServiceServer::new(admin))

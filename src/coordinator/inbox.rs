@@ -10,10 +10,13 @@ use std::sync::{
 use raft::eraftpb::Message;
 use tokio::sync::{oneshot, watch};
 
-use super::core::{
-    command::{Command, Outcome},
-    observed::Connection,
-    replica::Leadership,
+use super::{
+    core::{
+        command::{Command, Outcome},
+        observed::Connection,
+        replica::Leadership,
+    },
+    roster::Roster,
 };
 use crate::{
     model::{
@@ -24,7 +27,7 @@ use crate::{
         status::{Event, OperationStatus, Status},
         topology::Topology,
     },
-    wire::agent::CoordinatorSays,
+    wire::{agent::CoordinatorSays, raft::Sender},
 };
 
 /// Inputs that wait for the driver: 0.4 s of reports from 1,000 members. When it is full, Raft
@@ -33,8 +36,10 @@ const INBOX: usize = 4096;
 
 /// One thing to take into account.
 pub enum Input {
-    /// A peer's Raft message, and the peer's process id.
-    Raft(Message, u32),
+    /// A peer's Raft message, and what to know of the peer.
+    Raft(Message, Sender),
+    /// A peer says that this coordinator was removed.
+    Removed(CoordinatorId),
     /// The connection to a peer broke.
     Unreachable(CoordinatorId),
     /// An agent registered; what it is told goes to `outbox`, the newest only.
@@ -120,6 +125,10 @@ pub struct Handle {
     pub applied: watch::Receiver<Revision>,
     /// For health pages.
     pub vitals: watch::Receiver<Option<Vitals>>,
+    /// Who the coordinators are.
+    pub roster: watch::Receiver<Arc<Roster>>,
+    /// Grows several times a second while the driver of a leader runs: what it says is alive.
+    pub pulse: watch::Receiver<u64>,
 }
 
 /// The driver's ends of what a [`Handle`] holds.
@@ -136,6 +145,10 @@ pub struct Outlets {
     pub applied: watch::Sender<Revision>,
     /// See [`Handle::vitals`].
     pub vitals: watch::Sender<Option<Vitals>>,
+    /// See [`Handle::roster`].
+    pub roster: watch::Sender<Arc<Roster>>,
+    /// See [`Handle::pulse`].
+    pub pulse: watch::Sender<u64>,
 }
 
 /// Both ends.
@@ -147,18 +160,21 @@ pub fn open() -> (Handle, Outlets) {
     let (routers_out, routers) = watch::channel(Vec::new());
     let (applied_out, applied) = watch::channel(Revision(0));
     let (vitals_out, vitals) = watch::channel(None);
+    let (roster_out, roster) = watch::channel(Arc::new(Roster::default()));
+    let (pulse_out, pulse) = watch::channel(0);
     let connections = Arc::new(AtomicU64::new(0));
-    (
-        Handle { inbox: sender, connections, leadership, topology, routers, applied, vitals },
-        Outlets {
-            inbox,
-            leadership: leadership_out,
-            topology: topology_out,
-            routers: routers_out,
-            applied: applied_out,
-            vitals: vitals_out,
-        },
-    )
+    let outlets = Outlets {
+        inbox,
+        leadership: leadership_out,
+        topology: topology_out,
+        routers: routers_out,
+        applied: applied_out,
+        vitals: vitals_out,
+        roster: roster_out,
+        pulse: pulse_out,
+    };
+    let handle = Handle { inbox: sender, connections, leadership, topology, routers, applied, vitals, roster, pulse };
+    (handle, outlets)
 }
 
 impl Handle {

@@ -13,7 +13,7 @@ use std::{
     fs::{self, File},
     io,
     os::unix::fs::FileExt as _,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic,
     path::{Path, PathBuf},
 };
 
@@ -40,8 +40,9 @@ pub enum OpenError {
     Directory(#[from] DataDirError),
     /// It is, but its content is not what was written.
     #[error(
-        "the log in {} is damaged: {what}. Keep it aside; then stop the leader, copy its directory here, and change \
-         the number of the coordinator in identity.json", path.display()
+        "the log in {} is damaged: {what}. Keep it aside, start this coordinator with an empty directory, and run \
+         `howdah coordinator-member replace` with its number; where it was the only one, restore the newest copy of \
+         the directory", path.display()
     )]
     Damaged {
         /// Directory.
@@ -85,7 +86,7 @@ pub struct LogStore {
     /// Indexes on disk: the first, and the one after the last.
     entries: std::ops::Range<u64>,
     /// Keeps the lock.
-    _directory: DataDir,
+    directory: DataDir,
 }
 
 impl LogStore {
@@ -94,17 +95,15 @@ impl LogStore {
         let path = directory.path().to_owned();
         let io = |source| OpenError::Io { path: path.clone(), source };
         let damaged = |what: String| OpenError::Damaged { path: path.clone(), what };
-        let witness = directory.witness().map_err(io)?;
+        let witness = match directory.witness() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(damaged("its witness is missing".into()));
+            }
+            other => other.map_err(io)?,
+        };
         let seen = read_witness(&witness).map_err(io)?.ok_or_else(|| damaged("its witness cannot be read".into()))?;
         let log_dir = path.join("log");
-        // sled asserts what it expects of its files, and panics at some kinds of damage.
-        let opened = catch_unwind(AssertUnwindSafe(|| {
-            let config = sled::Config::new().path(&log_dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-            let db = config.open().map_err(|error| error.to_string())?;
-            read(&db).map(|(saved, sequence)| (db, saved, sequence))
-        }));
-        let opened = opened.unwrap_or_else(|_| Err("sled gave up on it; its words are in the log above".to_owned()));
-        let (db, saved, sequence) = opened.map_err(damaged)?;
+        let (db, saved, sequence) = open_and_read(&log_dir).map_err(damaged)?;
         if sequence < seen {
             return Err(damaged(format!("write {seen} was made, but only {sequence} are there")));
         }
@@ -113,8 +112,13 @@ impl LogStore {
         let after_snapshot = saved.snapshot.get_metadata().index + 1;
         let entries = after_snapshot..after_snapshot + saved.entries.len() as u64;
         let synced = BTreeSet::new();
-        let store = Self { db, db_file, log_dir, synced, witness, sequence, entries, _directory: directory };
+        let store = Self { db, db_file, log_dir, synced, witness, sequence, entries, directory };
         Ok((store, saved))
+    }
+
+    /// This coordinator was removed: its directory is not to be started with again.
+    pub fn retire(&self) -> io::Result<()> {
+        self.directory.retire()
     }
 
     /// Makes a turn's changes durable, all or none.
@@ -275,6 +279,24 @@ fn read(db: &sled::Db) -> Result<(Saved, u64), String> {
         return Err(format!("entry {} was committed, but the last is {next}", saved.hard_state.commit));
     }
     Ok((saved, sequence))
+}
+
+/// sled asserts what a damaged file may break: its panic is damage like any other, told once and by us.
+fn open_and_read(log_dir: &Path) -> Result<(sled::Db, Saved, u64), String> {
+    let attempt = || {
+        let config = sled::Config::new().path(log_dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let db = config.open().map_err(|error| error.to_string())?;
+        let (saved, sequence) = read(&db)?;
+        Ok((db, saved, sequence))
+    };
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let opened = panic::catch_unwind(attempt);
+    panic::set_hook(hook);
+    opened.unwrap_or_else(|cause| {
+        let text = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref().copied());
+        Err(text.unwrap_or("sled cannot make sense of it").replace('\n', " "))
+    })
 }
 
 fn decode<M: Message>(bytes: &[u8]) -> Result<M, String> {

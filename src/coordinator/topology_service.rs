@@ -44,13 +44,16 @@ impl TopologyService for Topologies {
 
     async fn watch(&self, request: Request<Streaming<RouterMessage>>) -> Result<Response<Self::WatchStream>, Status> {
         let handle = self.leader.handle.clone();
+        // Any may change; each message has the newest of all.
         let changed = WatchStream::new(handle.topology.clone()).map(|_| ());
         let changed = changed.merge(WatchStream::new(handle.routers.clone()).map(|_| ()));
-        let (topology, routers) = (handle.topology.clone(), handle.routers.clone());
+        let changed = changed.merge(WatchStream::from_changes(handle.roster.clone()).map(|_| ()));
+        let (topology, routers, roster) = (handle.topology.clone(), handle.routers.clone(), handle.roster.clone());
         let topologies = changed.filter_map(move |()| {
             let newest = topology.borrow().clone()?;
             let mut message = Topology::from(topology::Topology::clone(&newest));
             message.routers = routers.borrow().iter().cloned().map(Into::into).collect();
+            message.coordinators = roster.borrow().addresses();
             Some(Ok(message))
         });
         let connection = handle.connection();
@@ -64,7 +67,8 @@ impl TopologyService for Topologies {
         request: Request<EnsureColocationRequest>,
     ) -> Result<Response<EnsureColocationResponse>, Status> {
         if let Answers::There(channel) = self.leader.route(&request).await? {
-            return TopologyServiceClient::new(channel).ensure_colocation(forwarded(request)).await;
+            let mut client = TopologyServiceClient::new(channel);
+            return self.leader.forward(client.ensure_colocation(forwarded(request))).await;
         }
         let EnsureColocationRequest { key_type, bucket_count, alone } = request.into_inner();
         if key_type.is_empty() || key_type.len() > MAX_TYPE_NAME {
@@ -91,7 +95,9 @@ impl TopologyService for Topologies {
                 Ok(Response::new(EnsureColocationResponse { colocation, revision: revision.0 }))
             }
             Outcome::Refused(refusal) => Err(refusal.into()),
-            Outcome::Applied | Outcome::Operation(_) => unreachable!("a colocation was asked for"),
+            Outcome::Applied | Outcome::Operation(_) | Outcome::Coordinator(_) => {
+                unreachable!("a colocation was asked for")
+            }
         }
     }
 }

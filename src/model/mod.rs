@@ -1,6 +1,7 @@
 //! [pure] The words every role shares: ids, numbers, what is wanted (policy), decided (group, goal,
 //! map, topology) and seen (observed). Roles never import each other; they meet here and in `wire`.
 
+pub mod coordinator;
 pub mod goal;
 pub mod group;
 pub mod ids;

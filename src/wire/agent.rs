@@ -27,6 +27,8 @@ pub enum CoordinatorSays {
     Idle,
     /// Ask this URL instead; `None`: there is no leader at the moment.
     NotLeader(Option<String>),
+    /// Nothing new.
+    Alive,
 }
 
 impl From<AgentSays> for pb::AgentMessage {
@@ -63,7 +65,10 @@ impl From<CoordinatorSays> for pb::CoordinatorMessage {
                 CoordinatorSays::NotLeader(leader) => {
                     Message::NotLeader(pb::NotLeader { leader: leader.unwrap_or_default() })
                 }
+                CoordinatorSays::Alive => Message::Alive(pb::Alive {}),
             }),
+            // Not part of what is said: whoever sends it adds them.
+            coordinators: Vec::new(),
         }
     }
 }
@@ -77,6 +82,7 @@ impl TryFrom<pb::CoordinatorMessage> for CoordinatorSays {
             Message::Goal(goal) => Self::Goal(Box::new(goal.try_into()?)),
             Message::Idle(pb::Idle {}) => Self::Idle,
             Message::NotLeader(it) => Self::NotLeader(nonzero(it.leader)),
+            Message::Alive(pb::Alive {}) => Self::Alive,
         })
     }
 }

@@ -157,8 +157,9 @@ impl From<Topology> for pb::Topology {
             failover_wait_ms: it.failover_wait.0,
             database: it.database,
             bucket_count: it.bucket_count,
-            // Not of the replicated state: whoever sends the message adds them.
+            // Not of the replicated picture: whoever sends the message adds them.
             routers: Vec::new(),
+            coordinators: Vec::new(),
         }
     }
 }

@@ -29,6 +29,9 @@ pub fn proposal(proposal: &Proposal) -> String {
             format!("record {} order {}", cohort(recorded), cohort(ordered))
         }
         Command::EnsureColocation { .. } => "colocation".to_owned(),
+        Command::RecordCoordinators { .. } => "record coordinators".to_owned(),
+        Command::ClaimCoordinator { url, .. } => format!("claim {url}"),
+        Command::ChangeCoordinators { change } => format!("change coordinators: {change:?}"),
         Command::BeginOperation { .. } => "begin".to_owned(),
         Command::FinishOperation { outcome: OperationOutcome::Done { message }, .. } => format!("done: {message}"),
         Command::FinishOperation { outcome: OperationOutcome::Failed { message }, .. } => format!("failed: {message}"),

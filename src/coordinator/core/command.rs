@@ -1,13 +1,14 @@
 //! What goes through Raft: the commands that change `State`, each with its reason. Made by `plan`
 //! and by the admin and topology services; applied by `State::apply` on every coordinator alike.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
+    coordinator::Coordinator,
     group::{Cohort, Container, GroupKind},
-    ids::{ClusterName, GroupId, MemberId, OperationId},
+    ids::{ClusterName, CoordinatorId, GroupId, MemberId, OperationId},
     map::Colocation,
     numbers::{Epoch, Revision, Timeline},
     policy::Policy,
@@ -115,6 +116,23 @@ pub enum Command {
         #[serde(default)]
         alone: Option<String>,
     },
+    /// Writes down who the coordinators are that a cluster began with: from now on the state knows.
+    RecordCoordinators {
+        /// All of them.
+        coordinators: BTreeMap<CoordinatorId, Coordinator>,
+    },
+    /// A process with a new, empty directory has come to the address of an expected coordinator.
+    ClaimCoordinator {
+        /// Its gRPC URL.
+        url: String,
+        /// Drawn when the directory was made.
+        directory: u64,
+    },
+    /// Changes who takes part in Raft; the entry is Raft's own change of membership as well.
+    ChangeCoordinators {
+        /// One step.
+        change: CoordinatorChange,
+    },
     /// Begins a long piece of work; the same key again gives the same operation.
     BeginOperation {
         /// Made up by the caller.
@@ -128,6 +146,26 @@ pub enum Command {
         id: OperationId,
         /// `Done` or `Failed`.
         outcome: OperationOutcome,
+    },
+}
+
+/// One step of a change of the coordinators (`core::membership` decides which).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CoordinatorChange {
+    /// It receives the log, and counts in no majority.
+    AddLearner {
+        /// Who.
+        coordinator: CoordinatorId,
+    },
+    /// It counts.
+    Promote {
+        /// Who.
+        coordinator: CoordinatorId,
+    },
+    /// It takes no part any more, for ever: numbers are not used again.
+    Remove {
+        /// Who.
+        coordinator: CoordinatorId,
     },
 }
 
@@ -153,6 +191,25 @@ pub enum OperationKind {
         group: GroupId,
         /// Go on although acknowledged commits may be lost.
         accept_data_loss: bool,
+    },
+    /// One more coordinator.
+    AddCoordinator {
+        /// Where it will be.
+        url: String,
+    },
+    /// One coordinator fewer.
+    RemoveCoordinator {
+        /// Which.
+        coordinator: CoordinatorId,
+        /// Also while others are down, as long as a majority stays.
+        force: bool,
+    },
+    /// A coordinator by another one, with a number and a directory of its own.
+    ReplaceCoordinator {
+        /// Which.
+        coordinator: CoordinatorId,
+        /// Where the new one will be.
+        url: String,
     },
 }
 
@@ -194,6 +251,8 @@ pub enum Outcome {
     Operation(OperationId),
     /// The colocation group, new or found.
     Colocation(Colocation),
+    /// The number of a coordinator.
+    Coordinator(CoordinatorId),
     /// Not done; the state is as before.
     Refused(Refusal),
 }

@@ -21,7 +21,11 @@ pub fn forced(world: &World<'_>, group: &Group) -> Option<Proposal> {
             let unheeded = matches!(group.phase, Phase::Recruiting { accept_data_loss: false, .. });
             operation.epoch == group.epoch || (accept_data_loss && unheeded)
         }
-        OperationKind::Switchover { .. } | OperationKind::AddShard { .. } => false,
+        OperationKind::Switchover { .. }
+        | OperationKind::AddShard { .. }
+        | OperationKind::AddCoordinator { .. }
+        | OperationKind::RemoveCoordinator { .. }
+        | OperationKind::ReplaceCoordinator { .. } => false,
     })?;
     Some(open_epoch(world, group, None, format!("failover was asked for ({})", operation.id)))
 }

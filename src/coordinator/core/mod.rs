@@ -18,6 +18,8 @@ pub mod command;
 pub mod failover;
 pub mod goals;
 pub mod invariants;
+pub mod log_format;
+pub mod membership;
 pub mod observed;
 pub mod operations;
 pub mod placement;

@@ -108,6 +108,8 @@ pub struct Observed {
     pub members: BTreeMap<MemberId, MemberSeen>,
     /// Routers that reported to this leader.
     pub routers: BTreeMap<RouterId, RouterSeen>,
+    /// What changes of the coordinators wait for.
+    pub waits: BTreeMap<OperationId, String>,
     groups: BTreeMap<GroupId, GroupSeen>,
     /// When a running operation was first seen.
     operations: BTreeMap<OperationId, Millis>,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     command::{Command, OperationKind, OperationOutcome, Proposal},
+    membership,
     planner::World,
     switchover,
 };
@@ -24,7 +25,7 @@ pub struct Operation {
     pub key: String,
     /// What was asked for.
     pub kind: OperationKind,
-    /// The group it is about; of a new shard, the name reserved for it.
+    /// The group it is about; of a new shard, the name reserved for it; else the coordinator it is about.
     pub target: GroupId,
     /// Newest epoch of the group when it began: a later reign is its result, or someone else's.
     pub epoch: Epoch,
@@ -48,6 +49,9 @@ impl Operation {
             OperationKind::AddShard { .. } => "add-shard",
             OperationKind::Switchover { .. } => "switchover",
             OperationKind::Failover { .. } => "failover",
+            OperationKind::AddCoordinator { .. } => "add-coordinator",
+            OperationKind::RemoveCoordinator { .. } => "remove-coordinator",
+            OperationKind::ReplaceCoordinator { .. } => "replace-coordinator",
         };
         let (state, message) = match &self.outcome {
             None => ("running", progress),
@@ -100,6 +104,9 @@ fn outcome(world: &World<'_>, operation: &Operation) -> Option<OperationOutcome>
             }
             (None, _) => switchover::hopeless(world, group?, operation).map(failed),
         },
+        OperationKind::AddCoordinator { .. }
+        | OperationKind::RemoveCoordinator { .. }
+        | OperationKind::ReplaceCoordinator { .. } => membership::outcome(world.state, operation),
     }
 }
 

@@ -5,14 +5,15 @@ pub mod storage;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
 use bytes::Bytes;
 use raft::{
     Config, RawNode, SnapshotStatus, StateRole,
-    eraftpb::{Entry, HardState, Message, MessageType, Snapshot},
+    eraftpb::{ConfChange, ConfChangeType, Entry, EntryType, HardState, Message, MessageType, Snapshot},
 };
 
+use super::command::CoordinatorChange;
 use crate::model::{ids::CoordinatorId, numbers::Revision};
 use storage::MemoryLog;
 
@@ -151,6 +152,9 @@ pub enum ProposeError {
     /// Too much is waiting for a majority already.
     #[error("too many changes wait for a majority of coordinators")]
     Full,
+    /// Membership changes one at a time.
+    #[error("another change of the coordinators is under way")]
+    Changing,
 }
 
 /// Why a message was not taken.
@@ -162,8 +166,8 @@ pub enum StepError {
     /// This replica's log is not the one it acknowledged: going on could undo what was decided.
     #[error(
         "the leader has this coordinator's word for log entry {acknowledged}, but its log ends at {ours}: its \
-         directory was emptied or replaced by an older one. Put the right one back; or stop the leader, copy its \
-         directory here, and change the number of the coordinator in identity.json"
+         directory was replaced by an older one. Put the right one back; or keep it aside, start this coordinator \
+         with an empty one, and run `howdah coordinator-member replace` with its number"
     )]
     Forgotten {
         /// What it acknowledged, at least.
@@ -177,13 +181,25 @@ pub enum StepError {
 pub struct Replica {
     node: RawNode<MemoryLog>,
     tuning: Tuning,
+    /// The hard state that is durable, or will be with the turn given out last.
+    saved: HardState,
+}
+
+/// How far a coordinator has come, as the leader knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// It has the log up to here.
+    pub matched: u64,
+    /// It counts in majorities.
+    pub votes: bool,
 }
 
 impl Replica {
-    /// A replica as it was saved; `voters` are all coordinators, itself included.
+    /// A replica as it was saved. `founders` are those that vote in a new cluster; a coordinator that joins
+    /// one knows none, takes part in nothing until the leader's snapshot names it, and so founds nothing.
     pub fn new(
         id: CoordinatorId,
-        voters: &[CoordinatorId],
+        founders: &[CoordinatorId],
         saved: Saved,
         tuning: Tuning,
         logger: &slog::Logger,
@@ -203,13 +219,15 @@ impl Replica {
             pre_vote: true,
             ..Config::default()
         };
-        let voters: Vec<u64> = voters.iter().map(|voter| voter.0).collect();
-        let log = MemoryLog::new(&voters, saved.hard_state, saved.snapshot, saved.entries);
+        let founders: Vec<u64> = founders.iter().map(|founder| founder.0).collect();
+        let durable = saved.hard_state.clone();
+        let log = MemoryLog::new(&founders, saved.hard_state, saved.snapshot, saved.entries);
+        let alone = log.conf_state().voters == [id.0];
         let mut node = RawNode::new(&config, log, logger)?;
-        if voters.len() == 1 {
+        if alone {
             node.campaign()?;
         }
-        Ok(Self { node, tuning })
+        Ok(Self { node, tuning, saved: durable })
     }
 
     /// [`TICK_MS`] have passed.
@@ -241,16 +259,21 @@ impl Replica {
         }
     }
 
-    /// Stands for election, if a majority would vote for us (pre-vote).
+    /// Stands for election, if a majority would vote for us (pre-vote). One that does not vote does not:
+    /// raft-rs would let it, and one that knows nobody would win.
     pub fn campaign(&mut self) {
-        // Refused only where this replica is no voter, or a snapshot is being applied.
-        let _ = self.node.campaign();
+        if self.node.raft.promotable() {
+            // Refused only while a change of membership is committed and not applied.
+            let _ = self.node.campaign();
+        }
     }
 
     /// Asks the follower that has most of the log to lead instead of us; false where there is none.
     pub fn hand_over(&mut self) -> bool {
         let me = self.node.raft.id;
-        let others = self.node.raft.prs().iter().filter(|(id, progress)| **id != me && progress.recent_active);
+        let voters = self.node.raft.prs().conf().voters();
+        let others = self.node.raft.prs().iter();
+        let others = others.filter(|(id, progress)| **id != me && voters.contains(**id) && progress.recent_active);
         let heir = others.max_by_key(|(_, progress)| progress.matched).map(|(id, _)| *id);
         heir.inspect(|id| self.node.transfer_leader(*id)).is_some()
     }
@@ -263,6 +286,39 @@ impl Replica {
         self.node.propose(Vec::new(), data).map_err(|_| ProposeError::Full)
     }
 
+    /// Asks for an entry that changes who takes part. It contains `data` for the state, as any other; when it
+    /// is applied, and the state agrees, [`Replica::change`] must follow.
+    pub fn propose_change(&mut self, data: Vec<u8>, change: &CoordinatorChange) -> Result<(), ProposeError> {
+        if self.node.raft.state != StateRole::Leader {
+            return Err(ProposeError::NotLeader);
+        }
+        // raft-rs would write an empty entry instead, and nobody would hear of ours again.
+        if self.node.raft.has_pending_conf() {
+            return Err(ProposeError::Changing);
+        }
+        self.node.propose_conf_change(data, conf_change(change)).map_err(|_| ProposeError::Full)
+    }
+
+    /// The change of an entry that was just applied is in force from now on.
+    pub fn change(&mut self, change: &CoordinatorChange) -> Result<(), raft::Error> {
+        let conf_state = self.node.apply_conf_change(&conf_change(change))?;
+        self.node.mut_store().set_conf_state(conf_state);
+        Ok(())
+    }
+
+    /// How far everybody is; only the leader knows.
+    pub fn progress(&self) -> BTreeMap<CoordinatorId, Progress> {
+        let raft = &self.node.raft;
+        if raft.state != StateRole::Leader {
+            return BTreeMap::new();
+        }
+        let voters = raft.prs().conf().voters();
+        let progress = |(id, it): (&u64, &raft::Progress)| {
+            (CoordinatorId(*id), Progress { matched: it.matched, votes: voters.contains(*id) })
+        };
+        raft.prs().iter().map(progress).collect()
+    }
+
     /// What is to be done now; `None`: nothing, until the next input.
     pub fn turn(&mut self) -> Option<Effects> {
         if !self.node.has_ready() {
@@ -272,13 +328,21 @@ impl Replica {
         let log = self.node.mut_store();
         let snapshot = Some(ready.snapshot().clone()).filter(|it| it.get_metadata().index > 0);
         let mut persist = Persist { hard_state: None, snapshot, entries: ready.take_entries() };
+        let must_sync = ready.must_sync();
         if let Some(snapshot) = &persist.snapshot {
             log.restore(snapshot.clone());
         }
         log.append(&persist.entries);
         if let Some(hard_state) = ready.hs() {
             log.set_hard_state(hard_state.clone());
-            persist.hard_state = Some(hard_state.clone());
+        }
+        // A commit index alone need not be durable at once: the next leader tells it again. But no entry may
+        // be durable without the commit index that came before it: after a change of membership was committed,
+        // a restarted coordinator that has a later entry must know that it was, or it would stand for election
+        // by the majority of an older membership.
+        if must_sync && self.saved != *log.hard_state() {
+            self.saved = log.hard_state().clone();
+            persist.hard_state = Some(self.saved.clone());
         }
         let restore = persist.snapshot.as_ref().map(|snapshot| Committed {
             revision: Revision(snapshot.get_metadata().index),
@@ -287,8 +351,7 @@ impl Replica {
         let effects = Effects {
             number: ready.number(),
             send_now: ready.take_messages(),
-            // A commit index alone need not be durable: the next leader tells it again.
-            persist: ready.must_sync().then_some(persist),
+            persist: must_sync.then_some(persist),
             send_after_persist: ready.take_persisted_messages(),
             restore,
             apply: ready.take_committed_entries().into_iter().filter_map(committed).collect(),
@@ -305,7 +368,8 @@ impl Replica {
 
     /// Enough entries have gathered behind the last snapshot.
     pub fn wants_compaction(&self) -> bool {
-        self.node.raft.raft_log.applied >= self.node.store().snapshot_index() + self.tuning.compact_after
+        let log = self.node.store();
+        log.reconfigured() || self.node.raft.raft_log.applied >= log.snapshot_index() + self.tuning.compact_after
     }
 
     /// Cuts the log after the entries contained in `state`, which is the state now. The snapshot that
@@ -337,7 +401,18 @@ impl Replica {
     }
 }
 
-/// A new leader's first entry is empty and concerns Raft alone.
+/// A new leader's first entry is empty and concerns Raft alone. A change of membership has Raft's words
+/// in its data, and ours in its context.
 fn committed(entry: Entry) -> Option<Committed> {
-    (!entry.data.is_empty()).then_some(Committed { revision: Revision(entry.index), data: entry.data })
+    let data = if entry.entry_type == EntryType::EntryNormal { entry.data } else { entry.context };
+    (!data.is_empty()).then_some(Committed { revision: Revision(entry.index), data })
+}
+
+fn conf_change(change: &CoordinatorChange) -> ConfChange {
+    let (coordinator, kind) = match change {
+        CoordinatorChange::AddLearner { coordinator } => (coordinator, ConfChangeType::AddLearnerNode),
+        CoordinatorChange::Promote { coordinator } => (coordinator, ConfChangeType::AddNode),
+        CoordinatorChange::Remove { coordinator } => (coordinator, ConfChangeType::RemoveNode),
+    };
+    ConfChange { node_id: coordinator.0, change_type: kind, ..ConfChange::default() }
 }

@@ -29,8 +29,15 @@ pub fn status(state: &State, observed: &Observed, now: Millis, coordinators: Vec
     let world = &World { state, observed, now, time_ms: 0, in_flight: false };
     let colocation_groups = state.colocations.values().cloned().collect();
     let mut warnings = warnings::warnings(world);
-    warnings.extend(coordinators.iter().filter(|coordinator| !coordinator.healthy).map(|coordinator| {
-        format!("coordinator {} at {} is lost: bring it back", coordinator.id, coordinator.address)
+    warnings.extend(coordinators.iter().filter(|coordinator| !coordinator.healthy).map(|it| {
+        let (id, address) = (it.id, &it.address);
+        if it.role == "expected" {
+            return format!("coordinator {id} is expected at {address}: start it with `howdah coordinator --join`");
+        }
+        format!(
+            "coordinator {id} at {address} is lost: bring it back, or, where its disk is lost, run \
+             `howdah coordinator-member replace {id}`"
+        )
     }));
     Status {
         cluster: state.cluster.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -54,7 +61,9 @@ pub fn operations(state: &State, observed: &Observed, now: Millis) -> Vec<Operat
 /// Where a running operation is.
 fn progress(world: &World<'_>, operation: &Operation) -> String {
     let Some(group) = world.state.groups.get(&operation.target) else {
-        let OperationKind::AddShard { replicas } = operation.kind else { return "waiting".to_owned() };
+        let OperationKind::AddShard { replicas } = operation.kind else {
+            return world.observed.waits.get(&operation.id).cloned().unwrap_or_else(|| "under way".to_owned());
+        };
         let idle = world.state.idle().filter(|c| c.kind == GroupKind::Shard && world.reachable(&c.id)).count();
         return format!("waiting for {} idle shard containers: {idle} there, start more", replicas + 1);
     };

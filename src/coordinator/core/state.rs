@@ -2,6 +2,7 @@
 //! in the same order and has the same state; snapshots are this, serialised. `state/groups.rs` has
 //! the protocol's transitions.
 
+mod coordinators;
 mod groups;
 mod registry;
 
@@ -18,8 +19,9 @@ use super::{
     topology,
 };
 use crate::model::{
+    coordinator::Coordinator,
     group::{Container, Group, GroupKind},
-    ids::{ClusterName, ColocationId, GroupId, MemberId, OperationId},
+    ids::{ClusterName, ColocationId, CoordinatorId, GroupId, MemberId, OperationId},
     map::Colocation,
     numbers::Revision,
     policy::Policy,
@@ -55,6 +57,12 @@ pub struct State {
     pub operations: Vec<Operation>,
     /// What happened, oldest first.
     pub events: VecDeque<Event>,
+    /// The coordinators, those that are only expected included; empty until they are written down.
+    #[serde(default)]
+    pub coordinators: BTreeMap<CoordinatorId, Coordinator>,
+    /// Highest number that any coordinator ever had.
+    #[serde(default)]
+    pub last_coordinator: u64,
 }
 
 impl State {
@@ -115,6 +123,9 @@ impl State {
             Command::EnsureColocation { key_type, bucket_count, alone } => {
                 self.ensure_colocation(key_type, *bucket_count, alone.as_deref(), proposal)
             }
+            Command::RecordCoordinators { coordinators } => self.record_coordinators(coordinators),
+            Command::ClaimCoordinator { url, directory } => self.claim_coordinator(url, *directory, proposal),
+            Command::ChangeCoordinators { change } => self.change_coordinators(change, proposal),
             Command::BeginOperation { key, kind } => self.begin_operation(key, kind, proposal),
             Command::FinishOperation { id, outcome } => self.finish_operation(id, outcome, proposal),
             Command::CreateGroup { group, kind, members, founder } => {

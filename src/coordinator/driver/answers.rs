@@ -17,12 +17,9 @@ use crate::{
     host::clock,
     model::{
         numbers::{Millis, Revision},
-        status::{CoordinatorStatus, Status},
+        status::Status,
     },
 };
-
-/// A peer not heard of for this long is shown as unhealthy: twenty heartbeats.
-const PEER_SILENCE: Millis = Millis(1_000);
 
 /// Our proposals that are neither applied nor given up, by number.
 #[derive(Default)]
@@ -106,13 +103,16 @@ impl Driver {
                 let _ = reply.send(found.ok_or_else(missing));
             }
             Question::Change(change, reason, reply) => {
+                let command = change(&self.state.policy);
+                if let Some(outcome) = self.answered_already(&command, now) {
+                    return drop(reply.send(Ok(Changed { revision: self.state.revision, outcome })));
+                }
                 let number = self.waiting.add(Waiter::Client(reply));
-                let time_ms = clock::unix_ms();
-                let proposal = Proposal { command: change(&self.state.policy), reason, time_ms, based_on: None };
+                let proposal = Proposal { command, reason, time_ms: clock::unix_ms(), based_on: None };
                 match self.propose(number, proposal) {
                     Ok(()) => {}
                     Err(ProposeError::NotLeader) => self.waiting.refuse(number, AskError::NotLeader),
-                    Err(ProposeError::Full) => self.waiting.refuse(number, AskError::Busy),
+                    Err(ProposeError::Full | ProposeError::Changing) => self.waiting.refuse(number, AskError::Busy),
                 }
             }
         }
@@ -120,25 +120,6 @@ impl Driver {
 
     pub(super) fn status(&self, now: Millis) -> Status {
         report::status(&self.state, &self.observed, now, self.coordinators(now))
-    }
-
-    /// What this coordinator knows of itself and its peers.
-    fn coordinators(&self, now: Millis) -> Vec<CoordinatorStatus> {
-        let leadership = self.replica.leadership();
-        let describe = |(id, url): (&_, &String)| {
-            let me = *id == self.identity.me;
-            let heard = self.heard.get(id).filter(|(at, _)| now.since(*at) < PEER_SILENCE);
-            let role = if leadership.leader == Some(*id) { "leader" } else { "follower" };
-            CoordinatorStatus {
-                id: id.0,
-                address: url.trim_start_matches("http://").trim_start_matches("https://").to_owned(),
-                role: role.to_owned(),
-                term: leadership.term,
-                healthy: me || heard.is_some(),
-                pid: if me { Some(std::process::id()) } else { heard.map(|(_, pid)| *pid) },
-            }
-        };
-        self.identity.coordinators.iter().map(describe).collect()
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     super::{
         core::{goals::goal, observed::Connection, replica::Leadership, topology::topology},
         inbox::{Input, Outlets, Vitals},
+        roster::Roster,
     },
     Driver,
 };
@@ -25,6 +26,8 @@ use crate::{
     wire::agent::CoordinatorSays,
 };
 
+/// Agents hear from their leader this often: as often as it hears from them.
+const PULSE_EVERY: Millis = Millis(100);
 /// Health pages are read every few seconds.
 const VITALS_EVERY: Millis = Millis(1_000);
 
@@ -34,11 +37,14 @@ pub struct Published {
     /// State that the agents' goals were last derived from; `None`: someone is new.
     goals_at: Option<Revision>,
     next_vitals: Millis,
+    next_pulse: Millis,
     leadership: watch::Sender<Leadership>,
     topology: watch::Sender<Option<Arc<Topology>>>,
     routers: watch::Sender<Vec<RouterAddress>>,
     applied: watch::Sender<Revision>,
     vitals: watch::Sender<Option<Vitals>>,
+    roster: watch::Sender<Arc<Roster>>,
+    pulse: watch::Sender<u64>,
 }
 
 struct Attending {
@@ -51,9 +57,26 @@ struct Attending {
 impl Published {
     /// Nothing yet.
     pub fn new(outlets: Outlets) -> (Self, Receiver<Input>) {
-        let Outlets { inbox, leadership, topology, routers, applied, vitals } = outlets;
-        let agents = BTreeMap::new();
-        (Self { agents, goals_at: None, next_vitals: Millis(0), leadership, topology, routers, applied, vitals }, inbox)
+        let Outlets { inbox, leadership, topology, routers, applied, vitals, roster, pulse } = outlets;
+        let published = Self {
+            agents: BTreeMap::new(),
+            goals_at: None,
+            next_vitals: Millis(0),
+            next_pulse: Millis(0),
+            leadership,
+            topology,
+            routers,
+            applied,
+            vitals,
+            roster,
+            pulse,
+        };
+        (published, inbox)
+    }
+
+    /// These are the coordinators from now on.
+    pub fn call(&self, roster: Arc<Roster>) {
+        self.roster.send_replace(roster);
     }
 
     /// An agent is there and gets its goal at the next publication.
@@ -114,6 +137,11 @@ impl Driver {
                 });
             }
             published.goals_at = Some(revision);
+        }
+        let now = self.clock.now();
+        if leadership.ours && now >= self.published.next_pulse {
+            self.published.next_pulse = now.plus(PULSE_EVERY);
+            self.published.pulse.send_modify(|beats| *beats += 1);
         }
         self.publish_vitals(leadership);
     }

@@ -110,6 +110,7 @@ fn goals_come_back() {
         })));
     }
     both_ways::<_, pb::CoordinatorMessage>(CoordinatorSays::Idle);
+    both_ways::<_, pb::CoordinatorMessage>(CoordinatorSays::Alive);
     both_ways::<_, pb::CoordinatorMessage>(CoordinatorSays::NotLeader(None));
     both_ways::<_, pb::CoordinatorMessage>(CoordinatorSays::NotLeader(Some("http://a:1".into())));
 }

@@ -11,7 +11,10 @@ use raft::{
 #[derive(Debug)]
 pub struct MemoryLog {
     hard_state: HardState,
+    /// Who votes and who learns, after the newest entry applied.
     conf_state: ConfState,
+    /// `conf_state` is newer than the snapshot.
+    reconfigured: bool,
     snapshot: Snapshot,
     /// Index and term of the entry just before `entries`.
     before: (u64, u64),
@@ -19,14 +22,19 @@ pub struct MemoryLog {
 }
 
 impl MemoryLog {
-    /// What was durable when the process began; `voters` are all coordinators.
-    pub fn new(voters: &[u64], mut hard_state: HardState, snapshot: Snapshot, entries: Vec<Entry>) -> Self {
+    /// What was durable when the process began; `founders` vote until the first entry, or snapshot, says
+    /// otherwise.
+    pub fn new(founders: &[u64], mut hard_state: HardState, snapshot: Snapshot, entries: Vec<Entry>) -> Self {
         // A commit index alone is not made durable, so the one on disk may be from before the snapshot; but
         // what a snapshot contains was committed, and raft-rs does not start with a log that says otherwise.
         hard_state.commit = hard_state.commit.max(snapshot.get_metadata().index);
-        let conf_state = ConfState { voters: voters.to_vec(), ..ConfState::default() };
+        let conf_state = if snapshot.get_metadata().index > 0 {
+            snapshot.get_metadata().get_conf_state().clone()
+        } else {
+            ConfState { voters: founders.to_vec(), ..ConfState::default() }
+        };
         let before = (snapshot.get_metadata().index, snapshot.get_metadata().term);
-        Self { hard_state, conf_state, snapshot, before, entries }
+        Self { hard_state, conf_state, reconfigured: false, snapshot, before, entries }
     }
 
     fn last(&self) -> u64 {
@@ -39,6 +47,28 @@ impl MemoryLog {
     }
 
     /// Raft's vote, term and commit index.
+    pub fn hard_state(&self) -> &HardState {
+        &self.hard_state
+    }
+
+    /// Raft's membership as of the newest entry applied.
+    pub fn conf_state(&self) -> &ConfState {
+        &self.conf_state
+    }
+
+    /// An entry that was just applied has changed it.
+    pub fn set_conf_state(&mut self, conf_state: ConfState) {
+        self.conf_state = conf_state;
+        self.reconfigured = true;
+    }
+
+    /// The snapshot does not contain the newest change of membership. It soon must: a newcomer begins by a
+    /// snapshot, and refuses one that does not name it.
+    pub fn reconfigured(&self) -> bool {
+        self.reconfigured
+    }
+
+    /// Changes them.
     pub fn set_hard_state(&mut self, hard_state: HardState) {
         self.hard_state = hard_state;
     }
@@ -57,6 +87,8 @@ impl MemoryLog {
     pub fn restore(&mut self, snapshot: Snapshot) {
         self.before = (snapshot.get_metadata().index, snapshot.get_metadata().term);
         self.entries.clear();
+        self.conf_state = snapshot.get_metadata().get_conf_state().clone();
+        self.reconfigured = false;
         self.snapshot = snapshot;
     }
 
@@ -69,7 +101,10 @@ impl MemoryLog {
         (metadata.index, metadata.term) = (index, term);
         metadata.set_conf_state(self.conf_state.clone());
         self.snapshot = snapshot.clone();
-        let cut = (self.slot(index) + 1).saturating_sub(trailing);
+        // Behind a change of membership nothing is kept: whoever lacks these entries may be a newcomer that
+        // began with no membership at all, and can only begin by the snapshot.
+        let keep = if std::mem::take(&mut self.reconfigured) { 0 } else { trailing };
+        let cut = (self.slot(index) + 1).saturating_sub(keep);
         if let Some(last) = self.entries.drain(..cut).next_back() {
             self.before = (last.index, last.term);
         }
@@ -121,7 +156,7 @@ impl Storage for MemoryLog {
     }
 
     fn snapshot(&self, request_index: u64, _to: u64) -> Result<Snapshot> {
-        if self.snapshot_index() < request_index.max(1) {
+        if self.reconfigured || self.snapshot_index() < request_index.max(1) {
             return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
         }
         Ok(self.snapshot.clone())

@@ -136,6 +136,9 @@ impl State {
                 (group.clone(), self.check_has_data(group)?.epoch)
             }
             OperationKind::Failover { group, .. } => (group.clone(), self.check_change_of_primary(group)?),
+            OperationKind::AddCoordinator { .. }
+            | OperationKind::RemoveCoordinator { .. }
+            | OperationKind::ReplaceCoordinator { .. } => (self.begin_coordinators(kind)?, Epoch(0)),
         };
         let id: OperationId = format!("op-{}", self.revision).parse().expect("op- and digits are a name");
         let words = format!("{id} began: {}", proposal.reason);
