@@ -40,6 +40,9 @@ pub struct Memory {
     pub system_identifier: Option<u64>,
     /// A clone or rewind that was begun.
     pub unfinished: Option<Unfinished>,
+    /// Where the coordinators were when one last said: those that the agent was started with may be gone.
+    #[serde(default)]
+    pub coordinators: Vec<String>,
 }
 
 /// Why a directory cannot be used.
@@ -122,6 +125,7 @@ impl Store {
                 revision: Revision(0),
                 system_identifier: None,
                 unfinished: None,
+                coordinators: Vec::new(),
             },
             Some(text) => serde_json::from_slice::<Memory>(&text)
                 .map_err(|source| OpenError::Damaged { path: path.clone(), source })?,

@@ -70,17 +70,21 @@ pub async fn run(config: AgentConfig, stop: CancellationToken) -> Result<(), Run
     let (contact_in, contact) = watch::channel(clock.now());
     let (reports, newest) = watch::channel(None);
     let (router_pid, router) = watch::channel(None);
+    let (coordinators_in, coordinators) = watch::channel(store.memory().coordinators.clone());
 
     tokio::spawn(serve(listener, routes(Arc::new(http::AgentProbes::new(newest.clone()))), stop.clone()));
     if std::process::id() == 1 {
         tokio::spawn(reap::orphans());
     }
-    let supervised =
-        config.router.clone().map(|it| tokio::spawn(router_child::supervise(it, router_pid, stop.clone())));
+    let supervised = config
+        .router
+        .clone()
+        .map(|it| tokio::spawn(router_child::supervise(it, coordinators.clone(), router_pid, stop.clone())));
     let registration =
         Registration { cluster: config.cluster.clone(), container: config.container.clone(), incarnation };
     let line = Line {
-        coordinators: config.coordinators.clone(),
+        configured: config.coordinators.clone(),
+        coordinators: coordinators_in,
         registration,
         reports: newest,
         orders: orders_in,
@@ -89,7 +93,7 @@ pub async fn run(config: AgentConfig, stop: CancellationToken) -> Result<(), Run
     };
     let line = tokio::spawn(line.keep());
 
-    let links = Links { orders, contact, reports, router };
+    let links = Links { orders, contact, reports, router, coordinators };
     let runner = Runner::new(config, server, store, clock, incarnation, links).await?;
     let ended = runner.run(stop.clone()).await.map_err(RunError::Memory);
     line.abort();

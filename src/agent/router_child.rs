@@ -11,6 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::coordinator_client;
 use crate::{config::RouterConfig, host::backoff::Backoff};
 
 /// A router that dies at once is started again no more often than every few seconds.
@@ -23,10 +24,17 @@ const WELL: Duration = Duration::from_secs(10);
 const STOP: Duration = Duration::from_secs(5);
 
 /// Runs the router until `stop`; `pid` always holds its process.
-pub async fn supervise(config: RouterConfig, pid: watch::Sender<Option<u32>>, stop: CancellationToken) {
+/// `coordinators` is where they are now; the configuration may be older.
+pub async fn supervise(
+    config: RouterConfig,
+    coordinators: watch::Receiver<Vec<String>>,
+    pid: watch::Sender<Option<u32>>,
+    stop: CancellationToken,
+) {
     let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
     while !stop.is_cancelled() {
-        match start(&config) {
+        let addresses = coordinator_client::addresses(&coordinators.borrow(), &config.coordinators);
+        match start(&config, &addresses) {
             Ok(mut child) => {
                 pid.send_replace(child.id());
                 tokio::select! {
@@ -47,7 +55,7 @@ pub async fn supervise(config: RouterConfig, pid: watch::Sender<Option<u32>>, st
 
 /// Everything goes through the environment, which only this user can read; of ours nothing but how to
 /// log is inherited.
-fn start(config: &RouterConfig) -> io::Result<Child> {
+fn start(config: &RouterConfig, coordinators: &[String]) -> io::Result<Child> {
     let mut command = Command::new(env::current_exe()?);
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
@@ -58,7 +66,7 @@ fn start(config: &RouterConfig) -> io::Result<Child> {
     command.args(["router", "--die-with-parent"]);
     command.env("HOWDAH_NAME", config.name.as_str());
     command.env("HOWDAH_CLUSTER", config.cluster.as_str());
-    command.env("HOWDAH_COORDINATORS", config.coordinators.join(","));
+    command.env("HOWDAH_COORDINATORS", coordinators.join(","));
     command.env("HOWDAH_LISTEN", config.listen.to_string());
     if let Some(address) = config.read_only_listen {
         command.env("HOWDAH_READ_ONLY_LISTEN", address.to_string());

@@ -60,9 +60,7 @@ pub async fn run(config: RouterConfig, cancel: CancellationToken) -> Result<(), 
     let cancel = cancel.child_token();
     let _end = cancel.clone().drop_guard();
     let running = start(config, topology, cancel.clone()).await?;
-    for url in coordinators {
-        tokio::spawn(topology_watch::watch_one(url, running.shared.clone(), send.clone(), cancel.clone()));
-    }
+    tokio::spawn(topology_watch::watch_all(coordinators, running.shared.clone(), send, cancel.clone()));
     running.wait(&cancel).await;
     Ok(())
 }

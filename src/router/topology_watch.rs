@@ -2,11 +2,11 @@
 //! newest revision wins. Without any coordinator the last topology stays in force. Called by the
 //! router's `run`.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_stream::{StreamExt as _, wrappers::IntervalStream};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::{Channel, Endpoint};
 
 use super::worker::Shared;
@@ -62,16 +62,48 @@ pub fn nothing_known(cluster: ClusterName) -> Topology {
     }
 }
 
-/// Watches one coordinator until cancelled.
-pub async fn watch_one(
-    url: String,
+/// Watches every coordinator, those that one of them tells of as well, until cancelled. The ones that were
+/// configured are watched as long as nobody says who is there.
+pub async fn watch_all(
+    configured: Vec<String>,
     shared: Arc<Shared>,
     topology: Arc<watch::Sender<Arc<Topology>>>,
     cancel: CancellationToken,
 ) {
+    let (told, mut news) = watch::channel(Vec::new());
+    let told = Arc::new(told);
+    let mut watched: BTreeMap<String, DropGuard> = BTreeMap::new();
+    loop {
+        let newest = news.borrow_and_update().clone();
+        // One that is none any more is let go only for those that are.
+        let wanted = if newest.is_empty() { configured.clone() } else { newest };
+        watched.retain(|url, _| wanted.contains(url));
+        for url in wanted {
+            let begin = |url: &String| {
+                let end = cancel.child_token();
+                let watching = watch_one(url.clone(), shared.clone(), topology.clone(), told.clone(), end.clone());
+                tokio::spawn(watching);
+                end.drop_guard()
+            };
+            watched.entry(url).or_insert_with_key(begin);
+        }
+        if !matches!(cancel.run_until_cancelled(news.changed()).await, Some(Ok(()))) {
+            return;
+        }
+    }
+}
+
+/// Watches one coordinator until cancelled.
+async fn watch_one(
+    url: String,
+    shared: Arc<Shared>,
+    topology: Arc<watch::Sender<Arc<Topology>>>,
+    told: Arc<watch::Sender<Vec<String>>>,
+    cancel: CancellationToken,
+) {
     let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LIMIT);
     loop {
-        let watched = watch_once(&url, &shared, &topology, &mut backoff);
+        let watched = watch_once(&url, &shared, &topology, &told, &mut backoff);
         let Some(Err(error)) = cancel.run_until_cancelled(watched).await else { return };
         tracing::debug!(coordinator = url, %error, "not watching");
         if cancel.run_until_cancelled(tokio::time::sleep(backoff.step())).await.is_none() {
@@ -84,6 +116,7 @@ async fn watch_once(
     url: &str,
     shared: &Arc<Shared>,
     topology: &watch::Sender<Arc<Topology>>,
+    told: &watch::Sender<Vec<String>>,
     backoff: &mut Backoff,
 ) -> Result<std::convert::Infallible, WatchError> {
     let mut client = TopologyServiceClient::new(connect(url).await?);
@@ -92,7 +125,8 @@ async fn watch_once(
     let reporting = shared.clone();
     let reports = IntervalStream::new(ticks).map(move |_| report(&reporting).into());
     let mut topologies = client.watch(reports).await?.into_inner();
-    while let Some(message) = topologies.message().await? {
+    while let Some(mut message) = topologies.message().await? {
+        let coordinators = std::mem::take(&mut message.coordinators);
         let routers = message.routers.iter().cloned().map(RouterAddress::try_from).collect::<Result<Vec<_>, _>>()?;
         let newer = Topology::try_from(message)?;
         if newer.cluster != shared.config.cluster {
@@ -100,6 +134,14 @@ async fn watch_once(
         }
         backoff.reset();
         shared.routers.lock().expect("nobody panics while holding it").insert(url.to_owned(), routers);
+        // A coordinator that is behind may tell of older ones for a moment; a newer topology corrects it.
+        if !coordinators.is_empty() && newer.revision >= topology.borrow().revision {
+            told.send_if_modified(|known| {
+                let news = *known != coordinators;
+                *known = coordinators;
+                news
+            });
+        }
         topology.send_if_modified(|known| {
             let news = newer.revision > known.revision;
             if news {

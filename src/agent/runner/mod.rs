@@ -72,6 +72,8 @@ pub struct Links {
     pub reports: watch::Sender<Option<Report>>,
     /// The router's process.
     pub router: watch::Receiver<Option<u32>>,
+    /// Where the coordinators are, as one of them said.
+    pub coordinators: watch::Receiver<Vec<String>>,
 }
 
 /// The loop's state.
@@ -158,6 +160,7 @@ impl Runner {
                 biased;
                 () = stop.cancelled() => break,
                 Some(said) = self.links.orders.recv() => self.hear(said)?,
+                Ok(()) = self.links.coordinators.changed() => self.remember_coordinators(),
                 Ok(()) = life.changed() => self.life_changed(&life.borrow_and_update().clone()),
                 (action, result) = self.exclusive.ended() => self.land(action, result),
                 (action, result) = self.awaiting.ended() => self.apply(&action, result),
@@ -199,6 +202,15 @@ impl Runner {
             return Ok(());
         }
         self.obey(*goal)
+    }
+
+    fn remember_coordinators(&mut self) {
+        let newest = self.links.coordinators.borrow_and_update().clone();
+        tracing::info!(coordinators = newest.join(","), "the coordinators have changed");
+        // No promise hangs on it: the next change writes it again.
+        if let Err(error) = change(&self.store, |memory| memory.coordinators = newest) {
+            tracing::warn!(%error, "where the coordinators are could not be written to agent.json");
+        }
     }
 
     fn obey(&mut self, goal: Goal) -> io::Result<()> {
