@@ -104,7 +104,9 @@ pub async fn run(arguments: DevArguments) -> Result<(), DevError> {
     let stop = shutdown::on_signal().map_err(|source| DevError::System { what: "watch for signals", source })?;
     let postgres_bin = postgres::find(arguments.postgres_bin.as_deref())?;
     let directory = Directory::open(&arguments.dir, arguments.shape(), arguments.wanted())?;
-    let layout = directory.shape().layout()?;
+    let mut layout = directory.shape().layout()?;
+    // Removed by `howdah coordinator-member remove`: not started again, and not waited for.
+    layout.coordinators.retain(|it| !parts::retired(&directory, it).exists());
     preflight::reachable(directory.path())?;
     preflight::ports(&layout, &directory).await?;
     directory.begin()?;

@@ -58,7 +58,8 @@ impl<'a> Parts<'a> {
         ];
         let mut arguments = arguments("coordinator", flags);
         arguments.extend(["--data-dir".into(), self.directory.part(&name)?.into()]);
-        Ok(self.program(name, arguments, COORDINATOR_GRACE))
+        let retired = Some(retired(self.directory, it));
+        Ok(Program { retired, ..self.program(name, arguments, COORDINATOR_GRACE) })
     }
 
     /// `howdah agent`.
@@ -93,8 +94,21 @@ impl<'a> Parts<'a> {
 
     fn program(&self, name: String, arguments: Vec<OsString>, grace: Duration) -> Program {
         let log = self.directory.log(&name);
-        Program { name, executable: self.executable.clone(), arguments, log, grace, restart: self.restart }
+        Program {
+            name,
+            executable: self.executable.clone(),
+            arguments,
+            log,
+            grace,
+            restart: self.restart,
+            retired: None,
+        }
     }
+}
+
+/// The file that a coordinator writes when it has been removed from the cluster.
+pub fn retired(directory: &Directory, it: &Coordinator) -> PathBuf {
+    directory.path().join(format!("coordinator-{}", it.id)).join("retired")
 }
 
 fn arguments(role: &str, flags: impl IntoIterator<Item = (&'static str, String)>) -> Vec<OsString> {

@@ -47,6 +47,8 @@ pub struct Program {
     pub grace: Duration,
     /// Start it again when it ends by itself.
     pub restart: bool,
+    /// A file that it writes when it has ended for good.
+    pub retired: Option<PathBuf>,
 }
 
 /// How a child is doing.
@@ -131,6 +133,10 @@ async fn care(program: Program, tell: watch::Sender<Life>, stop: CancellationTok
             life.endings += 1;
             life.last_ending.clone_from(&ending);
         });
+        if program.retired.as_ref().is_some_and(|file| file.exists()) {
+            say(&format!("{} was removed from the cluster; it stays down", program.name));
+            return;
+        }
         if !program.restart {
             say(&format!("{} {ending}; it stays down (--no-restart)", program.name));
             return;

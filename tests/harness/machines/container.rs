@@ -48,6 +48,7 @@ impl Containers {
             log,
             grace: GRACE,
             restart: true,
+            retired: None,
         };
         let (answer, started) = mpsc::channel();
         self.programs.send((program, answer)).expect("the thread of containers lives");
