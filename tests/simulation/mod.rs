@@ -35,9 +35,8 @@ use mend::Ended;
 use story::Tally;
 use world::{Sabotage, World};
 
-/// Seeds of an ordinary run: at some 0.1 s each in a debug build, they take less than two minutes on two
-/// processors.
-const SEEDS: u64 = 2_000;
+/// Seeds of an ordinary run: at some 0.1 s each in a debug build, they take about a minute on two processors.
+const SEEDS: u64 = 1_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))

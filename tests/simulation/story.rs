@@ -84,13 +84,15 @@ pub struct Tally {
     pub unknown: u64,
     pub refused: u64,
     pub held: u64,
+    /// Commits that a candidate acknowledged before its reign was open.
+    pub early: u64,
     pub slowest_recovery: u64,
 }
 
 impl Tally {
     pub fn add(&mut self, other: &Self) {
         let Self { events, faults, entries, snapshots, torn_writes, leaders, epochs, failovers, kept, .. } = other;
-        let Self { rewinds, clones, switchovers, commits, unknown, refused, held, slowest_recovery, .. } = other;
+        let Self { rewinds, clones, switchovers, commits, unknown, refused, held, early, slowest_recovery, .. } = other;
         let pairs = [
             (&mut self.events, events),
             (&mut self.faults, faults),
@@ -108,6 +110,7 @@ impl Tally {
             (&mut self.unknown, unknown),
             (&mut self.refused, refused),
             (&mut self.held, held),
+            (&mut self.early, early),
         ];
         for (mine, theirs) in pairs {
             *mine += theirs;
