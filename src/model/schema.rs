@@ -14,6 +14,10 @@ const CITUS: &str = include_str!("schema/citus.sql");
 /// writes nothing would wait for no acknowledgement.
 pub const RECORD_EPOCH: &str = "INSERT INTO howdah.epoch (epoch, member) VALUES ($1, $2) ON CONFLICT (epoch) DO UPDATE SET member = excluded.member";
 
+/// Asks a primary which timeline it writes: one bigint. Fails on a standby.
+pub const TIMELINE: &str =
+    "SELECT ('x' || pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::bigint";
+
 /// Channel on which the query group's primary tells routers that the catalog has changed.
 pub const CATALOG_CHANNEL: &str = "howdah_catalog";
 

@@ -9,7 +9,7 @@ use super::{
     group::GroupKind,
     ids::{ClusterName, ColocationId, GroupId, MemberId},
     map::Colocation,
-    numbers::{Epoch, Millis, Revision},
+    numbers::{Epoch, Millis, Revision, Timeline},
 };
 
 /// A `PostgreSQL` that a router may connect to.
@@ -49,6 +49,9 @@ pub struct GroupView {
     pub kind: GroupKind,
     /// Newest epoch opened. Server connections of an older epoch are closed.
     pub epoch: Epoch,
+    /// The timeline of the reign that serves. A member that writes another one may be the primary to be, whose
+    /// reign is not open yet: what it acknowledges could be lost. Routers ask each new connection.
+    pub timeline: Timeline,
     /// May work begin?
     pub access: Access,
     /// Members that are not the primary.

@@ -16,6 +16,8 @@ use crate::{
     host::secret::Secret,
     model::{
         ids::GroupId,
+        numbers::Timeline,
+        schema::TIMELINE,
         topology::{Access, Endpoint, Topology},
     },
     router::pool::server::WAIT_ROUTINE,
@@ -50,6 +52,14 @@ pub enum OwnSessionError {
     /// It did not answer in time.
     #[error("no answer within {CONNECT_TIMEOUT:?}")]
     Timeout,
+    /// Its reign is not open yet, or over.
+    #[error("the primary writes timeline {found}, not {wanted} of the reign that serves")]
+    OtherReign {
+        /// What it writes.
+        found: i64,
+        /// What the topology says.
+        wanted: Timeline,
+    },
     /// It refused.
     #[error("cannot connect")]
     Connect(#[from] tokio_postgres::Error),
@@ -67,6 +77,7 @@ impl OwnSession {
     /// Connects to a group's primary, to the cluster's database.
     pub async fn connect(topology: &Topology, group: &GroupId, secret: &Secret) -> Result<Self, OwnSessionError> {
         let endpoint = primary(topology, group).ok_or_else(|| OwnSessionError::NoPrimary(group.clone()))?.clone();
+        let timeline = topology.groups.get(group).map_or(Timeline(0), |view| view.timeline);
         let mut config = Config::new();
         config
             .host(&endpoint.host)
@@ -99,6 +110,11 @@ impl OwnSession {
                 }
             }
         });
+        let asked = tokio::time::timeout(CONNECT_TIMEOUT, client.query_one(TIMELINE, &[])).await;
+        let found = asked.map_err(|_| OwnSessionError::Timeout)??.get::<_, i64>(0);
+        if found != i64::from(timeline.0) {
+            return Err(OwnSessionError::OtherReign { found, wanted: timeline });
+        }
         Ok(Self { client, endpoint, notifications, unacknowledged })
     }
 

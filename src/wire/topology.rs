@@ -6,7 +6,7 @@ use crate::model::{
     group::GroupKind,
     ids::{ColocationId, GroupId},
     map::Colocation,
-    numbers::{Epoch, Millis, Revision},
+    numbers::{Epoch, Millis, Revision, Timeline},
     observed::{RouterAddress, RouterReport},
     topology::{Access, Endpoint, GroupView, Topology},
 };
@@ -107,6 +107,7 @@ impl From<GroupView> for pb::GroupView {
             id: it.id.into(),
             kind: kind.to_owned(),
             epoch: it.epoch.0,
+            timeline: it.timeline.0,
             access: Some(it.access.into()),
             standbys: it.standbys.into_iter().map(Into::into).collect(),
         }
@@ -125,6 +126,7 @@ impl TryFrom<pb::GroupView> for GroupView {
                 other => return Err(invalid("GroupView.kind", format!("{other:?} is no kind of group"))),
             },
             epoch: Epoch(it.epoch),
+            timeline: Timeline(it.timeline),
             access: required(it.access, "GroupView.access")?.try_into()?,
             standbys: list(it.standbys)?,
         })
@@ -194,6 +196,7 @@ mod tests {
             id: id.parse().expect("a name"),
             kind: if id == "query" { GroupKind::Query } else { GroupKind::Shard },
             epoch: Epoch(4),
+            timeline: Timeline(6),
             access,
             standbys: vec![endpoint("s")],
         };

@@ -16,7 +16,7 @@ use howdah::{
         group::GroupKind,
         ids::{ColocationId, GroupId},
         map::Colocation,
-        numbers::{Epoch, Millis, Revision},
+        numbers::{Epoch, Millis, Revision, Timeline},
         schema,
         topology::{Access, GroupView, Topology},
     },
@@ -63,7 +63,8 @@ fn group(name: &str) -> GroupId {
 fn view(name: &str, kind: GroupKind, postgres: &Postgres) -> (GroupId, GroupView) {
     let primary = postgres.endpoint(&format!("{name}-1"));
     let access = Access::Open { primary };
-    (group(name), GroupView { id: group(name), kind, epoch: Epoch(1), access, standbys: Vec::new() })
+    let timeline = Timeline(1);
+    (group(name), GroupView { id: group(name), kind, epoch: Epoch(1), timeline, access, standbys: Vec::new() })
 }
 
 impl Herd {

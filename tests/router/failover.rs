@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use howdah::model::{
-    numbers::Millis,
+    numbers::{Millis, Timeline},
     topology::{Access, Topology},
 };
 use tokio_postgres::error::SqlState;
@@ -32,6 +32,26 @@ async fn work_waits_for_the_new_primary() {
     router.tell(topology(3, 2, Access::Open { primary: new.endpoint("query-2") }));
     let (row, _client) = waiting.await.expect("no panic");
     assert_eq!(port(row.expect("answered by the new primary")), i32::from(new.port));
+}
+
+/// A router that hears of no newer topology finds the member it knows promoted again, before its new reign is
+/// open: what it would write there could be lost in the next election.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_whose_reign_is_not_open_gets_no_work() {
+    let (mut old, new, router) = two().await;
+    let client = router.client().await;
+    let mut early = topology(2, 2, Access::Open { primary: new.endpoint("query-2") });
+    for view in early.groups.values_mut() {
+        view.timeline = Timeline(7);
+    }
+    router.tell(early);
+    old.kill();
+    let waiting = tokio::spawn(async move { (client.query_one("SELECT inet_server_port()", &[]).await, client) });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!waiting.is_finished(), "{:?}", waiting.await.map(|(answer, _)| answer));
+    router.tell(topology(3, 3, Access::Open { primary: new.endpoint("query-2") }));
+    let (row, _client) = waiting.await.expect("no panic");
+    assert_eq!(row.expect("answered once its reign is open").get::<_, i32>(0), i32::from(new.port));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -20,7 +20,7 @@ use howdah::{
     model::{
         group::GroupKind,
         ids::GroupId,
-        numbers::{Epoch, Millis, Revision},
+        numbers::{Epoch, Millis, Revision, Timeline},
         schema,
         topology::{Access, Endpoint, GroupView, Topology},
     },
@@ -179,7 +179,14 @@ impl Drop for Router {
 /// A topology of one query group.
 pub fn topology(revision: u64, epoch: u64, access: Access) -> Topology {
     let id: GroupId = "query".parse().expect("a name");
-    let view = GroupView { id: id.clone(), kind: GroupKind::Query, epoch: Epoch(epoch), access, standbys: Vec::new() };
+    let view = GroupView {
+        id: id.clone(),
+        kind: GroupKind::Query,
+        epoch: Epoch(epoch),
+        timeline: Timeline(1),
+        access,
+        standbys: Vec::new(),
+    };
     Topology {
         revision: Revision(revision),
         cluster: "test".parse().expect("a name"),

@@ -8,7 +8,7 @@ use crate::model::{
     group::{Container, Group, Phase},
     ids::{ColocationId, GroupId},
     map::Colocation,
-    numbers::Millis,
+    numbers::{Millis, Timeline},
     topology::{Access, Endpoint, GroupView, Topology},
 };
 
@@ -72,7 +72,8 @@ fn view(group: &Group) -> GroupView {
         _ => Access::Held,
     };
     let standbys = group.members.values().filter(|member| Some(&member.id) != primary).map(endpoint).collect();
-    GroupView { id: group.id.clone(), kind: group.kind, epoch: group.epoch, access, standbys }
+    let timeline = group.reign.as_ref().map_or(Timeline(0), |reign| reign.timeline);
+    GroupView { id: group.id.clone(), kind: group.kind, epoch: group.epoch, timeline, access, standbys }
 }
 
 fn endpoint(container: &Container) -> Endpoint {

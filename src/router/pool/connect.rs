@@ -15,12 +15,14 @@ use super::{
 };
 use crate::{
     host::{entropy, secret::Secret},
+    model::{numbers::Timeline, schema::TIMELINE},
     router::core::{
         auth::{ClientExchange, Keys, MECHANISM},
         protocol::{
             backend,
             frame::{self, Frame, put, put_text},
-            read::Reader,
+            frontend,
+            read::{BadBody, Reader},
             startup,
         },
     },
@@ -51,6 +53,14 @@ pub enum ConnectError {
     /// It is a standby, and work needs a primary: worth another attempt.
     #[error("the member is a standby")]
     Standby,
+    /// Its reign is not open yet, or over: worth another attempt.
+    #[error("the member writes timeline {found}, not {wanted} of the reign that serves")]
+    OtherReign {
+        /// What it writes.
+        found: Timeline,
+        /// What the topology says.
+        wanted: Timeline,
+    },
     /// It wants a way of authentication that we do not have.
     #[error("the member asks for an unknown way of authentication ({0})")]
     Method(u32),
@@ -63,7 +73,7 @@ impl ConnectError {
     /// Might a later attempt succeed without anyone doing anything?
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Standby => true,
+            Self::Unreachable(_) | Self::Standby | Self::OtherReign { .. } => true,
             // Class 57: starting up, shutting down, crash recovery.
             Self::Refused(error) => error.sqlstate().starts_with("57P0"),
             Self::Method(_) | Self::Scram(_) => false,
@@ -115,7 +125,36 @@ async fn open(pool: &Rc<Pool>) -> Result<Server, ConnectError> {
     if pool.needs_primary && parameters.get("in_hot_standby").is_some_and(|value| value == "on") {
         return Err(ConnectError::Standby);
     }
+    if pool.needs_primary {
+        let (found, wanted) = (timeline(&mut raw).await?, pool.timeline);
+        if found != wanted {
+            return Err(ConnectError::OtherReign { found, wanted });
+        }
+    }
     Ok(Server::new(raw.stream, raw.input, pool.clone(), key, parameters))
+}
+
+/// Asks which timeline the member writes. Once asked is enough: a primary changes it by a restart only.
+async fn timeline(raw: &mut Raw) -> Result<Timeline, ConnectError> {
+    let mut question = BytesMut::new();
+    frontend::query(&mut question, TIMELINE.as_bytes());
+    raw.stream.write_all(&question).await?;
+    let mut found = None;
+    loop {
+        let frame = raw.message().await?;
+        match frame.tag {
+            b'D' => found = first_column(&frame),
+            b'E' => return Err(ConnectError::Refused(ServerError(frame.shared_body()))),
+            b'Z' => return found.map(Timeline).ok_or_else(|| malformed(BadBody)),
+            _ => {}
+        }
+    }
+}
+
+fn first_column(frame: &Frame) -> Option<u32> {
+    let mut reader = Reader(frame.body());
+    let (_columns, length) = (reader.int16().ok()?, reader.uint32().ok()?);
+    std::str::from_utf8(reader.bytes(usize::try_from(length).ok()?).ok()?).ok()?.parse().ok()
 }
 
 /// No delay for small writes; a dead peer is noticed in some ten seconds even without a topology.
@@ -164,7 +203,7 @@ async fn authenticate(raw: &mut Raw, credentials: &Credentials) -> Result<(), Co
     }
 }
 
-fn malformed(_: crate::router::core::protocol::read::BadBody) -> ConnectError {
+fn malformed(_: BadBody) -> ConnectError {
     ConnectError::Unreachable(io::ErrorKind::InvalidData.into())
 }
 

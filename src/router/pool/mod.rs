@@ -32,7 +32,7 @@ use crate::{
     host::clock::Clock,
     model::{
         ids::GroupId,
-        numbers::{Epoch, Millis},
+        numbers::{Epoch, Millis, Timeline},
         topology::{Access, Endpoint, GroupView, Topology},
     },
     router::core::{error::UserError, settings::Settings},
@@ -93,6 +93,8 @@ pub struct Pool {
     pub credentials: RefCell<Credentials>,
     /// A connection to a standby is refused.
     pub needs_primary: bool,
+    /// The timeline that a primary must write.
+    pub timeline: Timeline,
     gate: Cell<Gate>,
     idle: RefCell<VecDeque<(Server, Millis)>>,
     links: RefCell<Vec<Weak<Link>>>,
@@ -351,6 +353,7 @@ impl Pools {
                 group: group.clone(),
                 epoch: view.epoch,
                 needs_primary: is_primary(view, &endpoint),
+                timeline: view.timeline,
                 endpoint,
                 database: identity.database.clone(),
                 user: identity.user.clone(),
