@@ -15,6 +15,7 @@ use std::{
     os::unix::fs::FileExt as _,
     panic,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use protobuf::Message;
@@ -27,6 +28,9 @@ use super::{
 
 /// Memory for sled's cache: the log between two snapshots fits.
 const CACHE_BYTES: u64 = 16 << 20;
+/// A log that is in use is asked for this often, two seconds in all: a process that was killed is gone by then.
+const LOCK_TRIES: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 const HARD_STATE: &[u8] = b"hard-state";
 const SNAPSHOT: &[u8] = b"snapshot";
 const SEQUENCE: &[u8] = b"sequence";
@@ -281,11 +285,26 @@ fn read(db: &sled::Db) -> Result<(Saved, u64), String> {
     Ok((saved, sequence))
 }
 
+/// Waits for whoever had it open before: a process that is just ending, or sled's own threads.
+fn open_when_free(config: &sled::Config) -> Result<sled::Db, String> {
+    let mut left = LOCK_TRIES;
+    loop {
+        match config.open().map_err(|error| error.to_string()) {
+            Err(error) if error.contains("could not acquire lock") && left > 0 => left -= 1,
+            Err(error) if error.contains("could not acquire lock") => {
+                return Err(format!("another process has it open: end that one first ({error})"));
+            }
+            other => return other,
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+}
+
 /// sled asserts what a damaged file may break: its panic is damage like any other, told once and by us.
 fn open_and_read(log_dir: &Path) -> Result<(sled::Db, Saved, u64), String> {
     let attempt = || {
         let config = sled::Config::new().path(log_dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let db = config.open().map_err(|error| error.to_string())?;
+        let db = open_when_free(&config)?;
         let (saved, sequence) = read(&db)?;
         Ok((db, saved, sequence))
     };

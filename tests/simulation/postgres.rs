@@ -380,12 +380,10 @@ impl World {
     /// The run has ended: what was not flushed is lost, or some of it. Clients, senders and receivers notice.
     pub fn end_postgres(&mut self, member: usize, crashed: Option<String>) {
         self.tell(|| format!("PostgreSQL of member {member} ends, crashed: {crashed:?}"));
-        let sloppy = self.sabotage == Some(Sabotage::AcknowledgesBeforeFlush);
         let postgres = &mut self.members[member].postgres;
         let lost = postgres.wal.len() - postgres.flushed;
-        let kept = if sloppy || crashed.is_none() { 0 } else { self.random.index(lost + 1) };
         // A clean end leaves nothing unflushed; a standby's receiver flushes at its end.
-        let kept = if crashed.is_none() && !sloppy { lost } else { kept };
+        let kept = if crashed.is_none() { lost } else { self.random.index(lost + 1) };
         postgres.wal.truncate(postgres.flushed + kept);
         postgres.flushed = postgres.wal.len();
         postgres.replayed = postgres.replayed.min(postgres.flushed);

@@ -5,7 +5,7 @@ use super::{
     checker::Checker,
     network::Node,
     postgres::{Happening, Receiver, Running, Sender},
-    world::{Event, Sabotage, World},
+    world::{Event, World},
 };
 
 /// `wal_receiver_timeout` and `wal_sender_timeout`.
@@ -108,10 +108,6 @@ impl World {
         if !news.is_empty() {
             postgres.wal.extend(news);
             self.flush_later(member);
-            if self.sabotage == Some(Sabotage::AcknowledgesBeforeFlush) {
-                let end = self.members[member].postgres.wal.len();
-                self.say_flushed(member, end);
-            }
         } else if said + STATUS < now {
             let flushed = self.members[member].postgres.flushed;
             self.say_flushed(member, flushed);

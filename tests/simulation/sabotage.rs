@@ -28,11 +28,6 @@ fn an_agent_that_forgets_its_promise_is_found() {
 }
 
 #[test]
-fn a_standby_that_acknowledges_before_it_flushes_is_found() {
-    is_found(Sabotage::AcknowledgesBeforeFlush);
-}
-
-#[test]
 fn a_primary_that_commits_alone_is_found() {
     is_found(Sabotage::CommitsAlone);
 }

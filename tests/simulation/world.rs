@@ -157,8 +157,6 @@ pub enum Sabotage {
     SendsBeforePersist,
     /// An agent's promise is lost when it is restarted, and it obeys older goals.
     PromiseForgotten,
-    /// A standby acknowledges what it has not flushed.
-    AcknowledgesBeforeFlush,
     /// A primary uses a smaller cohort than it was told to.
     CommitsAlone,
 }

@@ -54,8 +54,11 @@ pub fn enough(recorded: &Cohort) -> Option<usize> {
 /// The next step of the cohort of a reign that serves.
 pub fn step(world: &World<'_>, group: &Group, reign: &Reign) -> Option<Proposal> {
     let report = world.fresh_report(&reign.primary)?;
-    let PostgresSeen::Primary { position, epoch, applied, standbys, .. } = &report.postgres else { return None };
-    if *epoch != reign.epoch {
+    let PostgresSeen::Primary { position, applied, standbys, .. } = &report.postgres else { return None };
+    // The reign is open: its timeline tells that this is it. An agent that was restarted in office no longer
+    // knows of its epoch row, and writes it anew; with a standby lost it would wait for ever for a cohort that
+    // nobody changes.
+    if position.timeline != reign.timeline {
         return None;
     }
     let view = View { world, group, end: position.lsn, standbys };

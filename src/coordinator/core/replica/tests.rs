@@ -198,10 +198,11 @@ fn a_replica_starts_again_from_its_own_snapshot() {
         net.propose(&number.to_string());
     }
     let leader = net.leader();
-    let saved = net.disks[&leader].saved.clone();
+    let mut saved = net.disks[&leader].saved.clone();
     let index = saved.snapshot.get_metadata().index;
     assert!(index > 0, "it was compacted");
-    assert!(saved.hard_state.commit < index, "the commit index on disk is older, as nobody waits for it");
+    // It may be older on disk than the snapshot: nobody waits for it alone.
+    saved.hard_state.commit = index - 1;
     assert_eq!(replica(leader, saved).applied(), Revision(index));
 }
 
