@@ -38,7 +38,7 @@ static NEXT_PORT: AtomicU16 = AtomicU16::new(23_000);
 pub fn port() -> u16 {
     loop {
         let port = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
-        assert!(port < 23_100, "our range is used up");
+        assert!(port < 23_500, "our range is used up");
         if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
