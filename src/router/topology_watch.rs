@@ -4,26 +4,40 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::MissedTickBehavior};
-use tokio_stream::{StreamExt as _, wrappers::IntervalStream};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{sleep, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::AbortOnDropHandle,
+};
 use tonic::transport::{Channel, Endpoint};
 
 use super::worker::Shared;
 use crate::{
-    host::backoff::Backoff,
+    host::{backoff::Backoff, clock::Clock},
     model::{
         ids::ClusterName,
-        numbers::Revision,
+        numbers::{Millis, Revision},
         observed::{RouterAddress, RouterReport},
         policy::Policy,
-        topology::Topology,
+        topology::{Access, GroupView, Topology},
     },
-    wire::{InvalidMessage, pb::topology::topology_service_client::TopologyServiceClient},
+    wire::{
+        InvalidMessage,
+        pb::topology::{self as pb, topology_service_client::TopologyServiceClient},
+    },
 };
 
-/// Between reports: a switchover waits for them, so they are quick; a report is some 100 bytes.
-const REPORT_EVERY: Duration = Duration::from_millis(200);
+/// Between reports; a report is some 100 bytes.
+const REPORT_EVERY: Millis = Millis(200);
+/// While a group drains its switchover waits to hear that nothing is in progress any more, and clients wait
+/// for the switchover: looked at this often, told when it has changed.
+const DRAIN_LOOK: Millis = Millis(3);
+/// Reports on their way: on a slow line later ones say more.
+const REPORTS: usize = 2;
 /// HTTP/2 pings: a coordinator that is silent this long is connected to anew.
 const PING_EVERY: Duration = Duration::from_millis(500);
 const PING_ANSWER: Duration = Duration::from_secs(2);
@@ -120,10 +134,9 @@ async fn watch_once(
     backoff: &mut Backoff,
 ) -> Result<std::convert::Infallible, WatchError> {
     let mut client = TopologyServiceClient::new(connect(url).await?);
-    let mut ticks = tokio::time::interval(REPORT_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let reporting = shared.clone();
-    let reports = IntervalStream::new(ticks).map(move |_| report(&reporting).into());
+    let (sender, reports) = mpsc::channel(REPORTS);
+    let _ends_with_the_watch = AbortOnDropHandle::new(tokio::spawn(tell(shared.clone(), sender)));
+    let reports = ReceiverStream::new(reports);
     let mut topologies = client.watch(reports).await?.into_inner();
     while let Some(mut message) = topologies.message().await? {
         let coordinators = std::mem::take(&mut message.coordinators);
@@ -166,6 +179,33 @@ pub async fn connect(url: &str) -> Result<Channel, tonic::transport::Error> {
         .await
 }
 
+/// Reports until nobody listens: regularly, and at once what a switchover waits for.
+async fn tell(shared: Arc<Shared>, reports: mpsc::Sender<pb::RouterReport>) {
+    let clock = Clock::start();
+    let mut topology = shared.topology.clone();
+    let (mut told, mut due) = (None, clock.now());
+    loop {
+        let draining = |view: &GroupView| matches!(view.access, Access::Draining { .. });
+        let drains = topology.borrow_and_update().groups.values().any(draining);
+        let (now, report) = (clock.now(), report(&shared));
+        let news = (report.topology, report.open_transactions.clone());
+        if now >= due || (drains && told.as_ref() != Some(&news)) {
+            if reports.send(report.into()).await.is_err() {
+                return;
+            }
+            told = Some(news);
+            due = now.plus(REPORT_EVERY);
+        }
+        let rest = due.since(now);
+        if drains {
+            sleep(rest.min(DRAIN_LOOK).duration()).await;
+        } else if let Ok(Err(_)) = timeout(rest.duration(), topology.changed()).await {
+            // Nobody sends topologies any more: the router ends.
+            return;
+        }
+    }
+}
+
 fn report(shared: &Shared) -> RouterReport {
     RouterReport {
         router: shared.config.name.clone(),
@@ -183,9 +223,7 @@ fn report(shared: &Shared) -> RouterReport {
 pub fn ready(topology: &Topology) -> Result<(), String> {
     match topology.query_group() {
         None => Err("no topology with a query group yet".to_owned()),
-        Some(group) if group.access == crate::model::topology::Access::Held => {
-            Err(format!("group {} has no primary now", group.id))
-        }
+        Some(group) if group.access == Access::Held => Err(format!("group {} has no primary now", group.id)),
         Some(_) => Ok(()),
     }
 }
