@@ -116,6 +116,7 @@ impl Store {
         let lock =
             OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(io(&lock_path))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| OpenError::Busy(dir.to_owned()))?;
+        let known = text.is_some();
         let memory = match text {
             None => Memory {
                 cluster: cluster.clone(),
@@ -140,7 +141,10 @@ impl Store {
             });
         }
         let mut store = Self { dir: dir.to_owned(), memory, _lock: lock };
-        store.save().map_err(io(&path))?;
+        // What is there already is not written again: an agent starts on a full disk as well.
+        if !known {
+            store.save().map_err(io(&path))?;
+        }
         Ok(store)
     }
 

@@ -54,7 +54,7 @@ pub enum RunError {
     /// An address is taken.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// A promise could not be made durable: going on could break it.
+    /// It could not be made durable which group the directory belongs to.
     #[error("the agent's memory (agent.json) cannot be written: {0}; free or repair its disk and start again")]
     Memory(io::Error),
 }

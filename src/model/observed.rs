@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     group::{Cohort, Container},
     ids::{ClusterName, GroupId, MemberId, RouterId},
-    numbers::{Epoch, Lsn, Position, Revision, Timeline},
+    numbers::{Epoch, Lsn, Millis, Position, Revision, Timeline},
 };
 
 /// An agent's first words on its stream.
@@ -145,6 +145,49 @@ pub struct Report {
     pub router_pid: Option<u32>,
     /// Data directory, for people.
     pub data_dir: String,
+    /// Signs of what may come.
+    pub signs: Signs,
+}
+
+/// What an agent notices beside the state of its `PostgreSQL`: nothing here says what it *is*, everything
+/// how far it can be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Signs {
+    /// Times in a row that `PostgreSQL` ended without being told to, each soon after its start.
+    pub crashes: u32,
+    /// Room on the disk under the data directory.
+    pub disk: Option<Disk>,
+    /// A standby that streams: how long ago its primary last sent anything.
+    pub stream_silence: Option<Millis>,
+}
+
+/// Room on a disk, in bytes, as an unprivileged user has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Left.
+    pub free: u64,
+    /// In all.
+    pub total: u64,
+}
+
+impl Disk {
+    /// Below this little can still be written: three segments of WAL.
+    pub const FULL: u64 = 48 << 20;
+    /// People are told below this share of the whole, in per cent, or below [`Disk::LOW`] bytes.
+    const LOW_PER_CENT: u64 = 10;
+    /// On a large disk a tenth is plenty.
+    const LOW: u64 = 10 << 30;
+
+    /// No room: writes fail, or are about to.
+    pub fn is_full(self) -> bool {
+        self.free < Self::FULL
+    }
+
+    /// Somebody should make room.
+    pub fn is_low(self) -> bool {
+        self.free < Self::LOW.min(self.total / 100 * Self::LOW_PER_CENT)
+    }
 }
 
 impl Report {

@@ -9,6 +9,10 @@ use crate::model::{
     observed::{DataState, PostgresSeen, Recruited, Registration, Report, StandbySeen, TableSeen},
 };
 
+mod signs;
+#[cfg(test)]
+mod tests;
+
 /// What an agent says.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AgentSays {
@@ -406,6 +410,7 @@ impl From<Report> for pb::Report {
             postmaster_pid: it.postmaster_pid.unwrap_or_default(),
             router_pid: it.router_pid.unwrap_or_default(),
             data_dir: it.data_dir,
+            signs: Some(it.signs.into()),
         }
     }
 }
@@ -430,9 +435,7 @@ impl TryFrom<pb::Report> for Report {
             postmaster_pid: nonzero(it.postmaster_pid),
             router_pid: nonzero(it.router_pid),
             data_dir: it.data_dir,
+            signs: it.signs.map(Into::into).unwrap_or_default(),
         })
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -157,6 +157,11 @@ impl Group {
         Self { desks, url, dir, members, revision: Revision(10), clock: Clock::start() }
     }
 
+    /// Where a member's PostgreSQL listens.
+    pub fn port(&self, name: &str) -> u16 {
+        self.members[&id(name)].container.port
+    }
+
     /// A member's directory.
     pub fn data_dir(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
@@ -293,7 +298,7 @@ impl Group {
 
     /// Runs SQL on a member as the owner of the database.
     pub async fn sql(&self, name: &str, text: &str) -> Result<Option<String>, String> {
-        let port = self.members[&id(name)].container.port;
+        let port = self.port(name);
         let dsn = format!("host=127.0.0.1 port={port} user=howdah password=howdah dbname=howdah connect_timeout=5");
         let run = async {
             let (client, connection) = tokio_postgres::connect(&dsn, tokio_postgres::NoTls).await?;

@@ -1,7 +1,9 @@
 //! Agents with real PostgreSQL under a coordinator whose orders the test writes: what an agent does with
 //! each order, and how fast.
 
+mod disks;
 mod fake;
+mod trouble;
 
 use std::{fs, time::Duration};
 

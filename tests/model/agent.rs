@@ -84,6 +84,7 @@ impl System {
             postmaster_pid: None,
             router_pid: None,
             data_dir: String::new(),
+            signs: report::signs(inputs),
         }
     }
 

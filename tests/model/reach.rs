@@ -321,6 +321,7 @@ fn another_is_elected(decided: &State, world: &Inputs) -> bool {
         postmaster_pid: None,
         router_pid: None,
         data_dir: String::new(),
+        signs: report::signs(world),
     };
     let mut observed = Observed::default();
     observed.note_leadership(Millis(0));

@@ -139,6 +139,10 @@ impl World {
         if self.members[member].postgres.is_down() {
             let upstream = upstream.map(|primary| self.index(primary));
             self.start_postgres(member, upstream);
+            let now = self.members[member].machine.clock(self.now);
+            if let Some(agent) = self.agent(member) {
+                agent.inputs.postmaster_started(now);
+            }
         }
         WELL
     }

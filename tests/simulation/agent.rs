@@ -267,7 +267,7 @@ impl World {
         let now = self.members[member].machine.clock(self.now);
         let Some(agent) = self.agent(member) else { return };
         agent.quick_until = now.plus(QUICK_FOR);
-        agent.inputs.postmaster_ended(crashed);
+        agent.inputs.postmaster_ended(crashed, now);
         self.want_look(member);
         // Not at once: what ended it is still at work.
         let life = self.members[member].machine.life;
@@ -369,6 +369,7 @@ impl World {
             postmaster_pid: None,
             router_pid: None,
             data_dir: String::new(),
+            signs: report::signs(&agent.inputs),
         };
         if !due && agent.reported.as_ref().is_some_and(|last| !report::differ(last, &report)) {
             return;

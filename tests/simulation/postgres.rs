@@ -495,6 +495,7 @@ impl World {
             replayed: Lsn(postgres.replayed as u64 * UNIT),
             receiver: streaming,
             streaming,
+            stream_silence: None,
             upstream: postgres.upstream.map(|upstream| self.members[upstream].id.clone()),
             still: !streaming,
             slots: postgres.slots.clone(),

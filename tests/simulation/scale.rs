@@ -17,7 +17,7 @@ use howdah::{
         group::{Cohort, Container, Group, GroupKind, Phase, Reign},
         ids::{GroupId, MemberId},
         numbers::{Epoch, Lsn, Millis, Position, Revision, Timeline},
-        observed::{DataState, PostgresSeen, Report, StandbySeen},
+        observed::{DataState, PostgresSeen, Report, Signs, StandbySeen},
         policy::Policy,
     },
 };
@@ -49,6 +49,7 @@ fn report(member: &MemberId, postgres: PostgresSeen) -> Report {
         postmaster_pid: None,
         router_pid: None,
         data_dir: String::new(),
+        signs: Signs::default(),
     }
 }
 

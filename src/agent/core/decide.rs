@@ -9,11 +9,13 @@ use crate::model::{
     group::Cohort,
     ids::MemberId,
     numbers::{Millis, Timeline},
+    observed::Disk,
 };
 
 use super::{
     action::{Action, Decision},
     inputs::{Data, Inputs, Postgres, Primary, Standby, Unfinished},
+    restart,
     settings::slot_name,
     states::State,
     transitions::{OrderKind, Rule, rule},
@@ -29,6 +31,10 @@ pub const STREAMING_PATIENCE: Millis = Millis(2_000);
 /// How long a cloned or rewound directory may take to reach consistency before it is cloned anew:
 /// what it needs may be gone for ever.
 pub const SETTLING_PATIENCE: Millis = Millis(60_000);
+
+/// After a pause of its own an agent looks around before it believes that it is cut off: what it missed is a
+/// few milliseconds away. Added to the isolation timeout at most.
+pub const RECOLLECT: Millis = Millis(300);
 
 /// What follows from the rule, before what is under way is considered.
 enum Verdict {
@@ -64,26 +70,39 @@ pub fn decide(inputs: &Inputs) -> Decision {
     if let Postgres::Down { crashed: Some(reason) } = &inputs.postgres {
         note = format!("PostgreSQL ended: {reason}; {note}");
     }
-    let healthy = match &inputs.postgres {
-        // A primary that answers is in good health whatever else it is busy with: calling it ill deposes it.
-        Postgres::Primary(Primary { trouble: Some(trouble), .. }) => {
-            note = format!("PostgreSQL cannot write: {trouble}");
+    let healthy = match (&inputs.postgres, trouble(inputs)) {
+        (_, Some(trouble)) => {
+            note = if note.is_empty() { trouble } else { format!("{trouble}; {note}") };
             false
         }
-        Postgres::Primary(_) => true,
-        _ => settled && inputs.under_way.is_none(),
+        // A primary that answers is in good health whatever else it is busy with: calling it ill deposes it.
+        (Postgres::Primary(_), None) => true,
+        (_, None) => settled && inputs.under_way.is_none(),
     };
     Decision { action, state, healthy, note }
+}
+
+/// What keeps it from writing, whatever it is told.
+pub fn trouble(inputs: &Inputs) -> Option<String> {
+    match &inputs.postgres {
+        Postgres::Primary(Primary { trouble: Some(trouble), .. }) => {
+            Some(format!("PostgreSQL cannot write: {trouble}"))
+        }
+        _ => inputs
+            .disk
+            .is_some_and(Disk::is_full)
+            .then(|| "its disk is full: make room, or give it a larger one".to_owned()),
+    }
 }
 
 /// The first of `wanted` that can begin now; else why none can.
 fn choose(inputs: &Inputs, wanted: Vec<Action>) -> (Option<Action>, String, bool) {
     let mut note = String::new();
     for action in wanted {
-        if let Action::Promise(_) = action {
+        let failure = inputs.failure.as_ref().filter(|failure| failure.action == action && inputs.now < failure.until);
+        if let (Action::Promise(_), None) = (&action, failure) {
             return (Some(action.clone()), action.to_string(), false);
         }
-        let failure = inputs.failure.as_ref().filter(|failure| failure.action == action && inputs.now < failure.until);
         let lane = if action.awaits_standbys() { &inputs.awaiting } else { &inputs.under_way };
         let (begin, why) = match (failure, lane) {
             (Some(failure), _) => (None, format!("{action} failed: {}", failure.message)),
@@ -120,7 +139,7 @@ fn verdict(inputs: &Inputs, state: State) -> Verdict {
         (Rule::Wait(why), Some(goal)) => settling_for_ever(inputs, goal).unwrap_or_else(|| Verdict::wait(why)),
         (Rule::Wait(why) | Rule::Blocked(why), _) => Verdict::wait(why),
         (Rule::Make, _) => Verdict::one(Action::MakeDataDirectory),
-        (Rule::Start, _) => Verdict::one(Action::StartFenced),
+        (Rule::Start, _) => restart::waits(inputs).map_or_else(|| Verdict::one(Action::StartFenced), Verdict::Wait),
         (Rule::Stop, _) => Verdict::one(Action::StopFast),
         (Rule::Kill, _) => Verdict::one(Action::StopImmediate),
         (Rule::Cut, Some(goal)) if inputs.cut == Some(goal.epoch) => Verdict::Rest,
@@ -140,6 +159,7 @@ fn isolated(inputs: &Inputs) -> bool {
     let timeout = goal.settings.isolation_timeout;
     let needs_standbys = inputs.applied.as_ref().is_some_and(|cohort| cohort.acks > 0);
     needs_standbys
+        && inputs.now.since(inputs.awake_since) > RECOLLECT
         && inputs.now.since(inputs.coordinator_seen) > timeout
         && inputs.now.since(inputs.cohort_seen) > timeout
 }
@@ -209,7 +229,9 @@ fn follow(inputs: &Inputs, goal: &Goal, state: State) -> Verdict {
     }
     match (&inputs.postgres, state) {
         (Postgres::Standby(standby), _) => follow_on(inputs, standby, primary, *timeline, *serving),
-        (_, State::Settling) => Verdict::one(Action::StartFollowing(primary.clone())),
+        (_, State::Settling) => {
+            restart::waits(inputs).map_or_else(|| Verdict::one(Action::StartFollowing(primary.clone())), Verdict::Wait)
+        }
         (_, _) if *serving => Verdict::one(Action::Clone(primary.clone())),
         (_, _) => Verdict::Wait(format!("waits to clone until {primary} serves")),
     }

@@ -2,14 +2,16 @@
 //! the simulation, so that both live by the same memory.
 
 use crate::model::{
-    goal::Goal,
+    goal::{Goal, Order},
     ids::{ClusterName, MemberId},
     numbers::{Epoch, Millis, Revision},
 };
 
 use super::{
     action::Action,
+    deaf::Owed,
     inputs::{Ancestry, Data, Failure, Inputs, Postgres},
+    restart::Ended,
 };
 
 /// First wait after a failure, doubled each time.
@@ -47,7 +49,13 @@ impl Inputs {
             cut: None,
             objects: Epoch(0),
             ancestry: None,
+            owed: None,
+            deaf: false,
             not_streaming_since: None,
+            started: now,
+            ended: None,
+            disk: None,
+            awake_since: now,
             starting_since: None,
             coordinator_seen: now,
             cohort_seen: now,
@@ -71,8 +79,16 @@ impl Inputs {
         news
     }
 
+    /// A postmaster runs.
+    pub fn postmaster_started(&mut self, now: Millis) {
+        self.started = now;
+    }
+
     /// The postmaster has ended.
-    pub fn postmaster_ended(&mut self, crashed: Option<String>) {
+    pub fn postmaster_ended(&mut self, crashed: Option<String>, now: Millis) {
+        let in_office = matches!(self.postgres, Postgres::Primary(_) | Postgres::Starting | Postgres::Hung);
+        let replaceable = in_office && self.applied.as_ref().is_some_and(|cohort| cohort.acks > 0);
+        self.ended = Some(Ended::after(self.ended, self.started, now, crashed.is_none(), replaceable));
         self.postgres = Postgres::Down { crashed };
         (self.applied, self.cut) = (None, None);
     }
@@ -97,6 +113,10 @@ impl Inputs {
             if there.count() >= cohort.acks as usize {
                 self.cohort_seen = now;
             }
+            if self.goal.as_ref().is_some_and(|goal| matches!(goal.order, Order::Reign { .. })) {
+                let owed = Owed::look(self.owed, primary, cohort, now);
+                (self.owed, self.deaf) = (Some(owed), owed.deaf(primary, cohort, now));
+            }
         } else {
             self.cohort_seen = now;
         }
@@ -113,7 +133,7 @@ impl Inputs {
             Action::Cut(epoch) => self.cut = Some(*epoch),
             Action::ApplyCohort(cohort) => {
                 self.applied = Some(cohort.clone());
-                self.cohort_seen = now;
+                (self.cohort_seen, self.owed) = (now, None);
             }
             Action::WriteEpoch(epoch) => self.acknowledged = *epoch,
             Action::EnsureObjects(epoch) => self.objects = *epoch,

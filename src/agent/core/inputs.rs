@@ -9,10 +9,10 @@ use crate::model::{
     group::Cohort,
     ids::{ClusterName, GroupId, MemberId},
     numbers::{Epoch, Lsn, Millis, Position, Revision, Timeline},
-    observed::{StandbySeen, TableSeen},
+    observed::{Disk, StandbySeen, TableSeen},
 };
 
-use super::{action::Action, history::Lineage};
+use super::{action::Action, deaf::Owed, history::Lineage, restart::Ended};
 
 /// A step on a data directory that was begun; written durably before the step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,8 @@ pub struct Standby {
     pub receiver: bool,
     /// The WAL receiver streams.
     pub streaming: bool,
+    /// How long ago the primary last sent anything, where it streams.
+    pub stream_silence: Option<Millis>,
     /// Whom it is pointed at.
     pub upstream: Option<MemberId>,
     /// No receiver, and `position` cannot grow without one: all there is has been replayed, or received.
@@ -153,8 +155,20 @@ pub struct Inputs {
     pub objects: Epoch,
     /// What is known of the primary to follow.
     pub ancestry: Option<Ancestry>,
+    /// What a primary's cohort has still to acknowledge.
+    pub owed: Option<Owed>,
+    /// A primary that heard no acknowledgements when it last reigned, though standbys streamed from it.
+    pub deaf: bool,
     /// Since when a standby that should stream does not.
     pub not_streaming_since: Option<Millis>,
+    /// When the postmaster was started.
+    pub started: Millis,
+    /// How `PostgreSQL` last ended in this incarnation.
+    pub ended: Option<Ended>,
+    /// Room on the disk, where it can be told.
+    pub disk: Option<Disk>,
+    /// Since when this agent runs without a pause of its own.
+    pub awake_since: Millis,
     /// Since when `PostgreSQL` is starting.
     pub starting_since: Option<Millis>,
     /// When a coordinator last answered.

@@ -6,12 +6,14 @@
 //! ```
 
 pub mod action;
+pub mod deaf;
 pub mod decide;
 pub mod events;
 pub mod goals;
 pub mod history;
 pub mod inputs;
 pub mod report;
+pub mod restart;
 pub mod settings;
 pub mod states;
 pub mod transitions;

@@ -3,10 +3,14 @@
 use crate::model::{
     goal::Order,
     numbers::Lsn,
-    observed::{DataState, PostgresSeen, Recruited, Report},
+    observed::{DataState, PostgresSeen, Recruited, Report, Signs},
 };
 
-use super::inputs::{Data, Inputs, Postgres};
+use super::{
+    decide,
+    inputs::{Data, Inputs, Postgres},
+    restart,
+};
 
 /// The data directory, as reported.
 pub fn data(inputs: &Inputs) -> DataState {
@@ -47,10 +51,20 @@ pub fn recruited(inputs: &Inputs) -> Option<Recruited> {
     }
     let (position, live_primary) = match &inputs.postgres {
         Postgres::Standby(standby) if inputs.cut == Some(goal.epoch) && standby.still => (standby.position, false),
-        Postgres::Primary(primary) => (primary.position, primary.trouble.is_none()),
+        Postgres::Primary(primary) => (primary.position, decide::trouble(inputs).is_none() && !inputs.deaf),
         _ => return None,
     };
     Some(Recruited { epoch: goal.epoch, position, live_primary })
+}
+
+/// What goes beside the state.
+pub fn signs(inputs: &Inputs) -> Signs {
+    let stream_silence = match &inputs.postgres {
+        Postgres::Standby(standby) => standby.stream_silence,
+        _ => None,
+    };
+    let crashes = inputs.ended.filter(|ended| inputs.now.since(ended.at) < restart::STEADY);
+    Signs { crashes: crashes.map_or(0, |ended| ended.crashes), disk: inputs.disk, stream_silence }
 }
 
 /// True if `new` says something that cannot wait for the next heartbeat: anything but how far logs
@@ -59,6 +73,8 @@ pub fn differ(old: &Report, new: &Report) -> bool {
     let still = |report: &Report| {
         let mut report = report.clone();
         report.sequence = 0;
+        // Room and silence change all the time.
+        report.signs = Signs { crashes: report.signs.crashes, ..Signs::default() };
         match &mut report.postgres {
             PostgresSeen::Standby { position, replayed, .. } => (position.lsn, *replayed) = (Lsn(0), Lsn(0)),
             PostgresSeen::Primary { position, standbys, .. } => {

@@ -4,13 +4,14 @@ use std::{fs, time::Duration};
 
 use rustix::process::Signal;
 use tokio::time::interval;
+use tokio_postgres::SimpleQueryMessage;
 
 use crate::{
     agent::core::history::PLACEHOLDER,
     model::{goal::Goal, group::Cohort, ids::MemberId, numbers::Timeline},
 };
 
-use super::{ActionError, Look, Server, files, process::send, wal};
+use super::{ActionError, Look, Server, Session, files, process::send, wal};
 
 /// Usually some 20 ms; longer where much received WAL is still to be replayed.
 const CUT: Duration = Duration::from_secs(5);
@@ -34,16 +35,16 @@ impl Server {
     /// which is certain as well.
     pub async fn cut(&self, goal: Option<&Goal>) -> Result<(), ActionError> {
         self.write_dynamic(goal, None, None)?;
-        let cut = self.with_session("cutting the WAL receiver", CUT, async |client| {
+        let cut = self.with_session("cutting the WAL receiver", CUT, async |session| {
             let mut every = interval(POLL);
-            let look = Look::take(client).await?;
+            let look = Look::take(session).await?;
             // Told directly, the startup process has the signal pending before we look again: at its next
             // rest it has either read the new settings or will read them before it can start a receiver.
             self.reload(look.startup.as_ref().map(|startup| startup.pid));
             let mut gone = 0;
             loop {
                 every.tick().await;
-                let look = Look::take(client).await?;
+                let look = Look::take(session).await?;
                 if !look.recovery || look.stands_still() && look.upstream.is_empty() {
                     return Ok(());
                 }
@@ -70,51 +71,43 @@ impl Server {
     /// Follows `primary` from where it is; no restart.
     pub async fn repoint(&self, goal: &Goal, primary: &MemberId) -> Result<(), ActionError> {
         let generation = self.write_dynamic(Some(goal), Some(primary), None)?;
-        self.with_session("pointing at the primary", SMALL, async |client| {
-            let look = Look::take(client).await?;
+        self.with_session("pointing at the primary", SMALL, async |session| {
+            let look = Look::take(session).await?;
             self.reload(look.startup.map(|startup| startup.pid));
-            settle(client, generation).await
+            settle(session, generation).await
         })
         .await
     }
 
-    /// Leaves recovery on exactly `timeline`, with `cohort` and the slots set beforehand.
-    pub async fn promote(
-        &self,
-        goal: &Goal,
-        timeline: Timeline,
-        cohort: &Cohort,
-        slots: &[String],
-    ) -> Result<(), ActionError> {
+    /// Leaves recovery on exactly `timeline`, with `cohort` in force. True if it certainly is.
+    ///
+    /// The cohort's settings are read while the promotion runs: until they are, the fenced ones hold, under
+    /// which nothing commits.
+    pub async fn promote(&self, goal: &Goal, timeline: Timeline, cohort: &Cohort) -> Result<bool, ActionError> {
         self.occupy_below(timeline)?;
         let generation = self.write_dynamic(Some(goal), None, Some(cohort))?;
-        self.lower_acks_in_effect(cohort.acks);
-        let reached = self
-            .with_session("promoting", PROMOTE, async |client| {
+        let before = self.lower_acks_in_effect(cohort.acks);
+        let (reached, in_force) = self
+            .with_session("promoting", PROMOTE, async |session| {
+                // Before the promotion: its checkpoint keeps the checkpointer from its settings, and who is told
+                // afterwards that nobody is to be waited for waits until that ends.
                 self.reload(None);
-                settle(client, generation).await?;
-                let look = Look::take(client).await?;
-                if !look.recovery {
-                    return Ok(look.timeline);
+                if Look::take(session).await?.recovery {
+                    session.client().simple_query("SELECT pg_promote(false)").await?;
                 }
-                client.simple_query("SELECT pg_promote(false)").await?;
-                // Meanwhile: the standbys that will follow want theirs at once.
-                super::reign::set_slots(client, slots).await?;
-                let mut every = interval(POLL);
-                loop {
-                    every.tick().await;
-                    let look = Look::take(client).await;
-                    match look {
-                        Ok(look) if !look.recovery => return Ok(look.timeline),
-                        // Between its two halves the question itself may fail: functions that are refused in recovery.
-                        Err(error) if client.is_closed() => return Err(error),
-                        _ => {}
-                    }
+                let reached = out_of_recovery(session).await?;
+                if reached != timeline.0 {
+                    return Ok((reached, false));
                 }
+                settle(session, generation).await?;
+                Ok((reached, self.only_new_senders(session, cohort, before).await?))
             })
             .await?;
+        if in_force {
+            self.note_acks_in_effect(cohort.acks);
+        }
         if reached == timeline.0 {
-            return Ok(());
+            return Ok(in_force);
         }
         // It must not reign there: two reigns on one timeline cannot be told apart.
         self.stop_immediate().await?;
@@ -140,14 +133,32 @@ impl Server {
     }
 }
 
-/// Waits until the session's own process has read settings of `generation`: the postmaster read them
-/// before it told its children.
-pub(super) async fn settle(client: &tokio_postgres::Client, generation: u64) -> Result<(), tokio_postgres::Error> {
+/// Waits for the end of recovery; gives the timeline.
+async fn out_of_recovery(session: &Session) -> Result<u32, tokio_postgres::Error> {
     let mut every = interval(POLL);
     loop {
         every.tick().await;
-        let row = client.query_one("SELECT current_setting('howdah.generation', true)", &[]).await?;
-        if row.get::<_, Option<String>>(0).and_then(|text| text.parse().ok()) == Some(generation) {
+        match Look::take(session).await {
+            Ok(look) if !look.recovery => return Ok(look.timeline),
+            // Between its two halves the question itself may fail: functions that are refused in recovery.
+            Err(error) if session.client().is_closed() => return Err(error),
+            _ => {}
+        }
+    }
+}
+
+/// Waits until the session's own process has read settings of `generation`: the postmaster read them
+/// before it told its children.
+pub(super) async fn settle(session: &Session, generation: u64) -> Result<(), tokio_postgres::Error> {
+    let mut every = interval(POLL);
+    loop {
+        every.tick().await;
+        let answer = session.client().simple_query("SELECT current_setting('howdah.generation', true)").await?;
+        let read = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+            _ => None,
+        });
+        if read == Some(generation) {
             return Ok(());
         }
     }

@@ -11,7 +11,7 @@ use crate::{
         inputs::Data,
         settings::{self, Dynamic, Fixed, Upstream},
     },
-    model::{goal::Goal, group::Cohort, ids::MemberId},
+    model::{goal::Goal, group::Cohort, ids::MemberId, observed::Disk},
 };
 
 use super::{ActionError, Server, wal};
@@ -63,6 +63,13 @@ impl Layout {
 }
 
 impl Server {
+    /// Room on the disk under the agent's directory, as `PostgreSQL`'s user has it; `None` where it cannot be told.
+    pub fn disk(&self) -> Option<Disk> {
+        let seen = rustix::fs::statvfs(self.layout.root()).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(seen.f_frsize);
+        Some(Disk { free: bytes(seen.f_bavail), total: bytes(seen.f_blocks) })
+    }
+
     /// What the data directory holds, as far as its own files tell.
     pub async fn data(&self) -> Result<Data, ActionError> {
         if !self.layout.data().join("PG_VERSION").exists() {

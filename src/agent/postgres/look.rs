@@ -1,50 +1,29 @@
-//! Looking at `PostgreSQL`: one statement, one answer, one deadline. Called by the runner every
-//! heartbeat, and after every action.
+//! What one look at `PostgreSQL` shows: one statement, one answer. Called by the observer every
+//! heartbeat, and by actions that wait for something to have happened.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::collections::BTreeSet;
 
 use serde::Deserialize;
-use tokio::time::timeout;
 
 use crate::{
-    agent::core::inputs::{Postgres, Primary, Standby},
-    host::clock::Clock,
+    agent::core::inputs::{Primary, Standby},
     model::{
         ids::MemberId,
-        numbers::{Lsn, Millis, Timeline},
-        observed::{StandbySeen, TableSeen},
+        numbers::{Lsn, Millis, Position, Timeline},
+        observed::StandbySeen,
     },
 };
 
-use super::{Life, Server, Session, wal};
+use super::{Server, Session, wal};
 
-/// Silence of a `PostgreSQL` after which it hangs. Longer than a busy machine makes anyone wait for a
-/// trivial statement, because a wrong verdict costs an election.
-const DEADLINE: Duration = Duration::from_secs(1);
-
-/// A primary tries a write of its own this often: enough to notice a disk that no longer takes any.
-const TRIAL_WRITE_EVERY: Millis = Millis(1_000);
-
-/// A query group's tables are listed this often, for `howdah status`.
-const TABLES_EVERY: Millis = Millis(1_000);
-
-/// A message in the log that nobody reads: the smallest durable write there is.
-const TRIAL_WRITE: &str = "SELECT pg_logical_emit_message(true, 'howdah', '')";
-
-/// Tables reported at most: what a status page can show and a report can carry.
-const TABLES: &str = "SELECT coalesce(json_agg(t), '[]')::text FROM (
-    SELECT current_database() AS database, n.nspname AS schema, c.relname AS name, t.kind,
-           coalesce(a.attname::text, '') AS key, CASE t.kind WHEN 'distributed' THEN t.colocation ELSE 0 END AS colocation
-      FROM howdah.tables t JOIN pg_class c ON c.oid = t.relation JOIN pg_namespace n ON n.oid = c.relnamespace
-      LEFT JOIN pg_attribute a ON a.attrelid = t.relation AND a.attnum = t.key_attnum
-     ORDER BY 2, 3 LIMIT 1000) t";
-
-const LOOK: &str = "SELECT json_build_object(
+/// Prepared once for each connection: it is asked a hundred times a second while something is about to happen.
+pub(super) const LOOK: &str = "SELECT json_build_object(
   'recovery', r,
   'upstream', coalesce(current_setting('howdah.upstream', true), ''),
   'received', CASE WHEN r THEN pg_last_wal_receive_lsn()::text END,
   'replayed', CASE WHEN r THEN pg_last_wal_replay_lsn()::text END,
-  'receiver', (SELECT json_build_object('pid', pid, 'status', status, 'timeline', received_tli) FROM pg_stat_wal_receiver),
+  'receiver', (SELECT json_build_object('pid', pid, 'status', status, 'timeline', received_tli, 'silence',
+                greatest(0, extract(epoch FROM clock_timestamp() - last_msg_receipt_time) * 1000)::bigint) FROM pg_stat_wal_receiver),
   'startup', (SELECT json_build_object('pid', pid, 'wait', coalesce(wait_event, '')) FROM pg_stat_activity WHERE backend_type = 'startup'),
   'flushed', CASE WHEN NOT r THEN pg_current_wal_flush_lsn()::text END,
   'timeline', CASE WHEN r THEN (SELECT timeline_id FROM pg_control_checkpoint())
@@ -76,6 +55,8 @@ pub(super) struct Receiver {
     pub(super) pid: Option<u32>,
     status: Option<String>,
     timeline: Option<u32>,
+    /// Milliseconds since the primary last sent anything.
+    silence: Option<u64>,
 }
 
 /// The startup process.
@@ -97,9 +78,19 @@ pub(super) struct Sender {
 
 impl Look {
     /// One look over `session`.
-    pub(super) async fn take(client: &tokio_postgres::Client) -> Result<Self, tokio_postgres::Error> {
-        let text: String = client.query_one(LOOK, &[]).await?.get(0);
+    pub(super) async fn take(session: &Session) -> Result<Self, tokio_postgres::Error> {
+        let text: String = session.client().query_one(session.look_statement().await?, &[]).await?.get(0);
         Ok(serde_json::from_str(&text).expect("the statement above builds this shape"))
+    }
+
+    /// Its process that receives WAL.
+    pub(super) fn receiver_pid(&self) -> Option<u32> {
+        self.receiver.as_ref()?.pid
+    }
+
+    /// The end of its flushed log, out of recovery.
+    pub(super) fn flushed(&self) -> Lsn {
+        lsn(self.flushed.as_deref())
     }
 
     /// No receiver, and the startup process sleeps after it has tried every source of WAL: it has
@@ -109,16 +100,13 @@ impl Look {
         self.receiver.is_none() && self.startup.as_ref().is_some_and(|it| it.wait == "RecoveryRetrieveRetryInterval")
     }
 
-    fn standby(&self, server: &Server) -> std::io::Result<Standby> {
-        let lsn = |text: &Option<String>| text.as_deref().and_then(|text| text.parse().ok()).unwrap_or(Lsn(0));
-        let replayed: Lsn = lsn(&self.replayed);
-        let end = lsn(&self.received).max(replayed);
+    pub(super) fn standby(&self, server: &Server) -> std::io::Result<Standby> {
+        let replayed = lsn(self.replayed.as_deref());
+        let end = lsn(self.received.as_deref()).max(replayed);
         let streaming = self.receiver.as_ref().filter(|it| it.status.as_deref() == Some("streaming"));
         let position = wal::position(&server.layout().data(), end, Timeline(self.timeline))?;
         let position = match streaming.and_then(|receiver| receiver.timeline) {
-            Some(timeline) => {
-                crate::model::numbers::Position { timeline: position.timeline.max(Timeline(timeline)), ..position }
-            }
+            Some(timeline) => Position { timeline: position.timeline.max(Timeline(timeline)), ..position },
             None => position,
         };
         Ok(Standby {
@@ -126,6 +114,7 @@ impl Look {
             replayed,
             receiver: self.receiver.is_some(),
             streaming: streaming.is_some(),
+            stream_silence: streaming.and_then(|receiver| receiver.silence).map(Millis),
             upstream: self.upstream.parse().ok(),
             // What a receiver left behind is final once it is gone, even before all of it is replayed.
             still: self.stands_still() || self.receiver.is_none() && self.received.is_some() && end > replayed,
@@ -133,19 +122,18 @@ impl Look {
         })
     }
 
-    fn primary(&self) -> Primary {
-        let flushed = self.flushed.as_deref().and_then(|text| text.parse().ok()).unwrap_or(Lsn(0));
+    pub(super) fn primary(&self) -> Primary {
         let standbys = self.senders.iter().filter_map(|sender| {
             Some(StandbySeen {
                 // A base backup's sender is nobody's standby.
                 member: sender.name.parse::<MemberId>().ok()?,
                 streaming: sender.state.as_deref() == Some("streaming"),
-                flushed: sender.flushed.as_deref().and_then(|text| text.parse().ok()).unwrap_or(Lsn(0)),
+                flushed: lsn(sender.flushed.as_deref()),
                 synchronous: sender.priority.unwrap_or(0) > 0,
             })
         });
         Primary {
-            position: crate::model::numbers::Position { timeline: Timeline(self.timeline), lsn: flushed },
+            position: Position { timeline: Timeline(self.timeline), lsn: self.flushed() },
             standbys: standbys.collect(),
             slots: self.slots.clone(),
             ..Primary::default()
@@ -153,132 +141,7 @@ impl Look {
     }
 }
 
-/// A row of [`TABLES`].
-#[derive(Deserialize)]
-struct Table {
-    database: String,
-    schema: String,
-    name: String,
-    kind: String,
-    key: String,
-    colocation: u32,
-}
-
-/// Keeps a connection of its own, and looks.
-pub struct Observer {
-    server: Arc<Server>,
-    clock: Clock,
-    session: Option<Session>,
-    /// On the group's database; only where tables are to be listed.
-    catalog: Option<Session>,
-    /// It has answered since it started: silence now means that it hangs.
-    answered: Option<u32>,
-    tried_write: Millis,
-    listed: Millis,
-    tables: Vec<TableSeen>,
-    trouble: Option<String>,
-}
-
-/// Why a look gave nothing.
-enum Blind {
-    /// Refused, or the connection broke: it starts, or ends.
-    Refused,
-    /// No answer within the deadline.
-    Silent,
-}
-
-impl Observer {
-    /// Looks at `server`.
-    pub fn new(server: Arc<Server>, clock: Clock) -> Self {
-        Self {
-            server,
-            clock,
-            session: None,
-            catalog: None,
-            answered: None,
-            tried_write: Millis(0),
-            listed: Millis(0),
-            tables: Vec::new(),
-            trouble: None,
-        }
-    }
-
-    /// What `PostgreSQL` does now. `catalog` names the database whose distributed tables are to be listed.
-    pub async fn look(&mut self, catalog: Option<&str>) -> Postgres {
-        let pid = match &*self.server.life.borrow() {
-            Life::Down { crashed } => {
-                let crashed = crashed.clone();
-                (self.session, self.catalog, self.answered) = (None, None, None);
-                return Postgres::Down { crashed };
-            }
-            Life::Alive { pid } => *pid,
-        };
-        match self.ask(catalog).await {
-            Ok(seen) => {
-                if self.answered.replace(pid) != Some(pid) {
-                    let server = self.server.clone();
-                    tokio::spawn(async move { server.open_shared_session().await });
-                }
-                seen
-            }
-            Err(blind) => {
-                (self.session, self.catalog) = (None, None);
-                match (blind, self.answered == Some(pid), &*self.server.life.borrow()) {
-                    (_, _, Life::Down { crashed }) => Postgres::Down { crashed: crashed.clone() },
-                    (Blind::Silent, true, Life::Alive { .. }) => Postgres::Hung,
-                    _ => Postgres::Starting,
-                }
-            }
-        }
-    }
-
-    async fn ask(&mut self, catalog: Option<&str>) -> Result<Postgres, Blind> {
-        if self.session.as_ref().is_none_or(|session| session.client().is_closed()) {
-            let opened = timeout(DEADLINE, self.server.connect("postgres")).await.map_err(|_| Blind::Silent)?;
-            self.session = Some(opened.map_err(|error| match error {
-                super::ActionError::Deadline { .. } => Blind::Silent,
-                _ => Blind::Refused,
-            })?);
-        }
-        let client = self.session.as_ref().expect("opened above").client();
-        let look = timeout(DEADLINE, Look::take(client)).await.map_err(|_| Blind::Silent)?;
-        let look = look.map_err(|_| Blind::Refused)?;
-        if look.recovery {
-            self.tables.clear();
-            return look.standby(&self.server).map(Postgres::Standby).map_err(|_| Blind::Refused);
-        }
-        let now = self.clock.now();
-        if now.since(self.tried_write) >= TRIAL_WRITE_EVERY {
-            let tried = timeout(DEADLINE, client.simple_query(TRIAL_WRITE)).await.map_err(|_| Blind::Silent)?;
-            self.trouble = tried.err().map(|error| super::session::explain(&error));
-            if !self.server.takes_connections().await {
-                return Err(Blind::Silent);
-            }
-            self.tried_write = now;
-        }
-        if let Some(database) = catalog.filter(|_| now.since(self.listed) >= TABLES_EVERY) {
-            self.listed = now;
-            self.list_tables(database).await;
-        }
-        Ok(Postgres::Primary(Primary { tables: self.tables.clone(), trouble: self.trouble.clone(), ..look.primary() }))
-    }
-
-    /// Lists distributed tables; what cannot be listed now stays as it was.
-    async fn list_tables(&mut self, database: &str) {
-        if self.catalog.as_ref().is_none_or(|session| session.client().is_closed()) {
-            self.catalog = self.server.connect(database).await.ok();
-        }
-        let Some(session) = &self.catalog else { return };
-        let Ok(Ok(row)) = timeout(DEADLINE, session.client().query_one(TABLES, &[])).await else { return };
-        let rows: Vec<Table> = serde_json::from_str(row.get(0)).expect("the statement above builds this shape");
-        let seen = |it: Table| TableSeen {
-            database: it.database,
-            schema: it.schema,
-            name: it.name,
-            kind: it.kind,
-            key: it.key,
-            colocation: it.colocation,
-        };
-        self.tables = rows.into_iter().map(seen).collect();
-    }
+/// A position as `PostgreSQL` writes it; 0 where there is none.
+fn lsn(text: Option<&str>) -> Lsn {
+    text.and_then(|text| text.parse().ok()).unwrap_or(Lsn(0))
 }

@@ -5,9 +5,12 @@ mod account;
 mod binaries;
 mod copy;
 mod cut;
+mod exits;
 mod files;
 mod look;
 mod objects;
+mod observer;
+mod patience;
 mod process;
 mod reign;
 mod session;
@@ -29,13 +32,8 @@ use crate::{config::AgentConfig, host::secret::Secret, model::ids::MemberId};
 
 use self::{account::Account, binaries::Binaries};
 pub use self::{
-    account::AccountError,
-    binaries::BinariesError,
-    copy::Progress,
-    files::Layout,
-    look::{Look, Observer},
-    process::Life,
-    session::Session,
+    account::AccountError, binaries::BinariesError, copy::Progress, files::Layout, look::Look, observer::Observer,
+    process::Life, session::Session,
 };
 
 /// Why an action on `PostgreSQL` failed. Every action may be tried again.

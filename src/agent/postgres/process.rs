@@ -18,7 +18,7 @@ use tokio::{process::Child, sync::watch, time::timeout};
 
 use crate::model::{goal::Goal, ids::MemberId};
 
-use super::{ActionError, Server, files};
+use super::{ActionError, Server, exits, files};
 
 /// Whether a postmaster runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +112,16 @@ impl Server {
         self.life.send_replace(Life::Alive { pid });
         tokio::spawn(watch_child(child, self.life.clone(), self.told_to_stop.clone()));
         Ok(())
+    }
+
+    /// True while `PostgreSQL` itself says, in its lock file, that it starts or stops (`miscadmin.h`,
+    /// `LOCK_FILE_LINE_PM_STATUS`): then it would refuse a connection, with a process for each.
+    pub(super) fn says_not_ready(&self) -> bool {
+        let Ok(text) = fs::read_to_string(self.layout.data().join("postmaster.pid")) else { return true };
+        let mut lines = text.lines().map(str::trim);
+        let ours = lines.next().and_then(|pid| pid.parse().ok()) == self.postmaster();
+        // A file without that line yet is one that was begun just now.
+        !ours || matches!(lines.nth(6), None | Some("starting" | "stopping"))
     }
 
     /// Adopts a postmaster that outlived an earlier agent.
@@ -227,11 +237,11 @@ async fn watch_child(mut child: Child, life: watch::Sender<Life>, told_to_stop: 
     life.send_replace(Life::Down { crashed: (!told_to_stop.load(Ordering::Acquire)).then_some(how) });
 }
 
-/// A process that is not our child has no status to wait for, and nothing that wakes us.
+/// A process that is not our child has no status to wait for.
 async fn watch_stranger(pid: u32, life: watch::Sender<Life>, told_to_stop: Arc<AtomicBool>) {
-    // 10 ms: a tenth of the time within which a lost postmaster is to be reported.
+    // Where the kernel does not tell. 10 ms: a tenth of the time within which a lost postmaster is to be reported.
     let mut every = tokio::time::interval(Duration::from_millis(10));
-    while alive(pid) {
+    while !exits::exit_of(pid).await && alive(pid) {
         every.tick().await;
     }
     let how = "it was not this agent's child, so its status is not known".to_owned();

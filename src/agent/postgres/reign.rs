@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::PoisonError, time::Duration};
 
-use tokio::time::interval;
+use tokio::time::{interval, timeout};
 use tokio_postgres::{Client, error::SqlState};
 
 use crate::model::{goal::Goal, group::Cohort, ids::MemberId, numbers::Epoch, schema::RECORD_EPOCH};
@@ -28,25 +28,46 @@ impl Server {
     pub async fn apply_cohort(&self, goal: &Goal, cohort: &Cohort) -> Result<(), ActionError> {
         let generation = self.write_dynamic(Some(goal), None, Some(cohort))?;
         let before = self.lower_acks_in_effect(cohort.acks);
-        self.with_session("applying the cohort", APPLY, async |client| {
+        self.with_session("applying the cohort", APPLY, async |session| {
+            let client = session.client();
             let others = signalled_directly(client).await?;
             self.reload(others);
-            settle(client, generation).await?;
+            settle(session, generation).await?;
             if cohort.acks > 0 && before.is_none_or(|acks| acks == 0) {
                 // The checkpointer reads its settings before it begins one: the flag is set when this returns.
                 client.simple_query("CHECKPOINT").await?;
             }
-            if cohort.acks > 1 && before.is_none_or(|acks| 0 < acks && acks < cohort.acks) {
+            if fewer_may_do(cohort, before) {
                 // How many a sender takes for enough cannot be seen from outside: new ones know.
-                let old = Look::take(client).await?.senders.iter().map(|sender| sender.pid).collect::<BTreeSet<_>>();
+                let old = Look::take(session).await?.senders.iter().map(|sender| sender.pid).collect::<BTreeSet<_>>();
                 client.simple_query("SELECT pg_terminate_backend(pid) FROM pg_stat_replication").await?;
-                wait_for(client, |look| look.senders.iter().all(|sender| !old.contains(&sender.pid))).await?;
+                wait_for(session, |look| look.senders.iter().all(|sender| !old.contains(&sender.pid))).await?;
             }
-            wait_for(client, |look| look.senders.iter().all(|sender| as_in(cohort, sender))).await
+            wait_for(session, |look| look.senders.iter().all(|sender| as_in(cohort, sender))).await
         })
         .await?;
-        *self.acks_in_effect.lock().unwrap_or_else(PoisonError::into_inner) = Some(cohort.acks);
+        self.note_acks_in_effect(cohort.acks);
         Ok(())
+    }
+
+    /// Whether the cohort is certainly in force on a primary that has just been promoted, and has read its
+    /// settings. Until then it was fenced, so that the flag is set which says that anybody is waited for; what
+    /// is left are WAL senders that began under the fence.
+    pub(super) async fn only_new_senders(
+        &self,
+        session: &Session,
+        cohort: &Cohort,
+        before: Option<u32>,
+    ) -> Result<bool, tokio_postgres::Error> {
+        let flag_is_set = cohort.acks == 0 || before.is_some_and(|acks| acks > 0);
+        let senders = Look::take(session).await?.senders;
+        let count = senders.iter().all(|sender| as_in(cohort, sender));
+        Ok(flag_is_set && count && (senders.is_empty() || !fewer_may_do(cohort, before)))
+    }
+
+    /// No process works by another number of acknowledgements any more.
+    pub(super) fn note_acks_in_effect(&self, acks: u32) {
+        *self.acks_in_effect.lock().unwrap_or_else(PoisonError::into_inner) = Some(acks);
     }
 
     /// What was in effect; from now on it may also be `acks`.
@@ -59,12 +80,15 @@ impl Server {
 
     /// A `PostgreSQL` started by us waits for one standby, which never exists.
     pub(super) fn started_fenced(&self) {
-        *self.acks_in_effect.lock().unwrap_or_else(PoisonError::into_inner) = Some(1);
+        self.note_acks_in_effect(1);
     }
 
     /// Makes the physical slots exactly `slots`.
     pub async fn set_slots(&self, slots: &[String]) -> Result<(), ActionError> {
-        self.with_session("setting the replication slots", SMALL, async |client| set_slots(client, slots).await).await
+        self.with_session("setting the replication slots", SMALL, async |session| {
+            set_slots(session.client(), slots).await
+        })
+        .await
     }
 
     /// Writes the epoch's row and waits, as long as it takes, until the cohort has it.
@@ -93,10 +117,16 @@ impl Server {
         Ok(())
     }
 
-    /// Opens the connection for the epoch row beforehand: what is recruited is about to be elected. Where it
-    /// fails, it is opened when it is needed.
-    pub async fn open_epoch_session(&self, goal: &Goal) {
-        *self.epoch_session.lock().await = self.epoch_session(goal).await.ok();
+    /// Does beforehand what a reign needs, as far as it harms nobody who is not elected after all: the
+    /// connection for the epoch row, and the slots that the others will follow by. What fails here is done
+    /// when it is needed.
+    pub async fn prepare_reign(&self, goal: &Goal, slots: &[String]) {
+        let mut prepared = self.epoch_session.lock().await;
+        *prepared = self.epoch_session(goal).await.ok();
+        let Some(session) = &*prepared else { return };
+        if let Ok(Err(error)) = timeout(SMALL, set_slots(session.client(), slots)).await {
+            tracing::debug!(%error, "the slots are not prepared");
+        }
     }
 
     /// A connection to the group's database, if the epoch table is there.
@@ -119,14 +149,19 @@ async fn signalled_directly(client: &Client) -> Result<Vec<u32>, tokio_postgres:
     Ok(rows.iter().filter_map(|row| u32::try_from(row.get::<_, i32>(0)).ok()).collect())
 }
 
-async fn wait_for(client: &Client, done: impl Fn(&Look) -> bool) -> Result<(), tokio_postgres::Error> {
+async fn wait_for(session: &Session, done: impl Fn(&Look) -> bool) -> Result<(), tokio_postgres::Error> {
     let mut every = interval(POLL);
     loop {
         every.tick().await;
-        if done(&Look::take(client).await?) {
+        if done(&Look::take(session).await?) {
             return Ok(());
         }
     }
+}
+
+/// Senders that began before may take fewer acknowledgements than the cohort's for enough.
+fn fewer_may_do(cohort: &Cohort, before: Option<u32>) -> bool {
+    cohort.acks > 1 && before.is_none_or(|acks| 0 < acks && acks < cohort.acks)
 }
 
 /// The sender counts its standby exactly if the cohort does. Others than members' never count.

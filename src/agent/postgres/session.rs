@@ -13,25 +13,32 @@ use std::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    sync::OnceCell,
     time::timeout,
 };
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Socket, tls::NoTlsStream};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Socket, Statement, tls::NoTlsStream};
 
 use crate::{agent::core::settings::AGENT_ROLE, model::group::Container};
 
-use super::{ActionError, Server};
+use super::{ActionError, Server, look::LOOK, patience::within};
 
 /// An open connection. Ends when it is dropped.
 pub struct Session {
     client: Client,
     /// A wait for standbys was given up: what was committed may be nowhere else.
     wait_cancelled: Arc<AtomicBool>,
+    look: OnceCell<Statement>,
 }
 
 impl Session {
     /// The client. Every use of it is bounded by the caller.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// The statement of every look, prepared at the first.
+    pub(super) async fn look_statement(&self) -> Result<&Statement, tokio_postgres::Error> {
+        self.look.get_or_try_init(|| self.client.prepare(LOOK)).await
     }
 
     /// True if a commit on this connection returned without its acknowledgements.
@@ -70,14 +77,13 @@ impl Server {
         config.dbname(database).application_name("howdah_agent").keepalives(true);
         // Our own writes never wait for standbys, but where `reign` says so.
         config.options("-c synchronous_commit=local -c statement_timeout=0 -c lock_timeout=0");
-        let connected = timeout(limit, config.connect(NoTls)).await;
-        let (client, connection) = match connected {
-            Err(_) => return Err(ActionError::Deadline { what, after: limit }),
-            Ok(connected) => connected.map_err(ActionError::sql(what))?,
+        let (client, connection) = match within(limit, config.connect(NoTls)).await {
+            None => return Err(ActionError::Deadline { what, after: limit }),
+            Some(connected) => connected.map_err(ActionError::sql(what))?,
         };
         let wait_cancelled = Arc::new(AtomicBool::new(false));
         tokio::spawn(drive(connection, wait_cancelled.clone()));
-        Ok(Session { client, wait_cancelled })
+        Ok(Session { client, wait_cancelled, look: OnceCell::new() })
     }
 
     /// True if the postmaster still takes connections: it forks a process that answers an `SSLRequest`
@@ -88,12 +94,13 @@ impl Server {
             stream.write_all(&[0, 0, 0, 8, 0x04, 0xD2, 0x16, 0x2F]).await?;
             stream.read_u8().await
         };
-        matches!(timeout(LOCAL, asked).await, Ok(Ok(_)))
+        matches!(within(LOCAL, asked).await, Some(Ok(_)))
     }
 
     /// Opens the shared connection before it is needed; where that fails, it is opened then.
     pub(super) async fn open_shared_session(&self) {
-        if let Err(error) = self.with_session("opening a connection", LOCAL, async |_| Ok(())).await {
+        let prepare = async |session: &Session| session.look_statement().await.map(drop);
+        if let Err(error) = self.with_session("opening a connection", LOCAL, prepare).await {
             tracing::debug!(%error, "not yet");
         }
     }
@@ -103,14 +110,14 @@ impl Server {
         &self,
         what: &str,
         limit: Duration,
-        work: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>,
+        work: impl AsyncFnOnce(&Session) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, ActionError> {
         let mut shared = self.session.lock().await;
         if shared.as_ref().is_none_or(|session| session.client.is_closed()) {
             *shared = Some(self.connect("postgres").await?);
         }
         let session = shared.as_ref().expect("opened above");
-        if let Ok(result) = timeout(limit, work(session.client())).await {
+        if let Ok(result) = timeout(limit, work(session)).await {
             result.map_err(ActionError::sql(what))
         } else {
             // What was asked is still running there: this connection is of no more use.

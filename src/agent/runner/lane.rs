@@ -14,6 +14,11 @@ use crate::agent::{
 pub enum Outcome {
     /// It is done.
     Done,
+    /// It is promoted.
+    Promoted {
+        /// The cohort it was promoted with is certain to be used by every process.
+        in_force: bool,
+    },
     /// An answer.
     Ancestry(Ancestry),
 }

@@ -10,6 +10,7 @@
 
 mod lane;
 mod perform;
+mod tell;
 
 use std::{
     io,
@@ -18,7 +19,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
@@ -41,7 +42,6 @@ use super::{
         decide::decide,
         goals,
         inputs::{Data, Inputs, Postgres, Unfinished},
-        report,
     },
     memory::Store,
     postgres::{ActionError, Life, Observer, Progress, Server},
@@ -61,6 +61,12 @@ const QUICK_FOR: Millis = Millis(3_000);
 
 /// The log's size is looked at this often.
 const LOG_EVERY: Millis = Millis(60_000);
+
+/// Room on the disk is looked at this often: at 1 GB/s a disk fills up by a gigabyte meanwhile.
+const DISK_EVERY: Millis = Millis(1_000);
+
+/// Turns are a heartbeat apart at most; what is further apart was a pause of the agent's own.
+const OWN_PAUSE: Millis = Millis(500);
 
 /// What the loop is connected to.
 pub struct Links {
@@ -93,10 +99,13 @@ pub struct Runner {
     progress: Progress,
     look_wanted: watch::Sender<(u64, Option<String>)>,
     looks: mpsc::Receiver<(u64, Postgres)>,
+    /// The process that received the primary's WAL has exited.
+    stream_broke: Arc<Notify>,
     last_decision: Option<Decision>,
     reported_at: Millis,
     quick_until: Millis,
     log_checked: Millis,
+    disk_checked: Millis,
 }
 
 impl Runner {
@@ -112,7 +121,8 @@ impl Runner {
         let memory = store.memory().clone();
         let (look_wanted, wanted) = watch::channel((0, None));
         let (sender, looks) = mpsc::channel(1);
-        tokio::spawn(observe(Observer::new(server.clone(), clock), wanted, sender));
+        let stream_broke = Arc::new(Notify::new());
+        tokio::spawn(observe(Observer::new(server.clone(), clock, stream_broke.clone()), wanted, sender));
         let data = match memory.unfinished {
             Some(unfinished) => Data::Unfinished(unfinished),
             None => server.data().await?,
@@ -126,6 +136,7 @@ impl Runner {
             promise: memory.promise,
             data,
             postgres,
+            disk: server.disk(),
             ..Inputs::new(memory.cluster, memory.member, now)
         };
         Ok(Self {
@@ -143,16 +154,20 @@ impl Runner {
             progress: Progress::new(0),
             look_wanted,
             looks,
+            stream_broke,
             last_decision: None,
             reported_at: Millis(0),
             quick_until: now.plus(QUICK_FOR),
             log_checked: now,
+            disk_checked: now,
         })
     }
 
-    /// Runs until told to stop; then stops `PostgreSQL`. Fails only where a promise cannot be kept on disk.
+    /// Runs until told to stop; then stops `PostgreSQL`. Fails only where it cannot be remembered which group
+    /// the directory belongs to.
     pub async fn run(mut self, stop: CancellationToken) -> io::Result<()> {
         let mut life = self.server.life();
+        let stream_broke = self.stream_broke.clone();
         self.want_look();
         loop {
             let pause = self.pause().duration();
@@ -165,9 +180,13 @@ impl Runner {
                 (action, result) = self.exclusive.ended() => self.land(action, result),
                 (action, result) = self.awaiting.ended() => self.apply(&action, result),
                 Some((number, seen)) = self.looks.recv() => self.see(number, seen).await,
+                () = stream_broke.notified() => {
+                    self.quick_until = self.clock.now().plus(QUICK_FOR);
+                    self.want_look();
+                }
                 () = sleep(pause) => { self.want_look(); }
             }
-            self.turn()?;
+            self.turn();
         }
         self.exclusive.abort();
         self.awaiting.abort();
@@ -234,12 +253,16 @@ impl Runner {
     }
 
     fn life_changed(&mut self, life: &Life) {
-        self.quick_until = self.clock.now().plus(QUICK_FOR);
-        if let Life::Down { crashed } = life {
-            if let Some(reason) = crashed {
-                tracing::error!(%reason, "PostgreSQL ended");
+        let now = self.clock.now();
+        self.quick_until = now.plus(QUICK_FOR);
+        match life {
+            Life::Alive { .. } => self.inputs.postmaster_started(now),
+            Life::Down { crashed } => {
+                if let Some(reason) = crashed {
+                    tracing::error!(%reason, "PostgreSQL ended");
+                }
+                self.inputs.postmaster_ended(crashed.clone(), now);
             }
-            self.inputs.postmaster_ended(crashed.clone());
         }
         self.want_look();
     }
@@ -266,8 +289,12 @@ impl Runner {
         match result {
             Ok(outcome) => {
                 tracing::info!(%action, "done");
+                let in_force = matches!(outcome, Outcome::Promoted { in_force: true });
                 let answer = if let Outcome::Ancestry(ancestry) = outcome { Some(ancestry) } else { None };
                 self.inputs.done(action, answer, now);
+                if let (Action::Promote { cohort, .. }, true) = (action, in_force) {
+                    self.inputs.done(&Action::ApplyCohort(cohort.clone()), None, now);
+                }
             }
             Err(error) => {
                 tracing::warn!(%action, %error, "failed");
@@ -301,7 +328,12 @@ impl Runner {
     }
 
     /// Decides and acts until nothing more can begin, then reports.
-    fn turn(&mut self) -> io::Result<()> {
+    fn turn(&mut self) {
+        let now = self.clock.now();
+        if now.since(self.inputs.now) > OWN_PAUSE {
+            tracing::warn!(pause_ms = now.since(self.inputs.now).0, "this agent was paused");
+            self.inputs.awake_since = now;
+        }
         loop {
             self.inputs.now = self.clock.now();
             self.inputs.coordinator_seen = *self.links.contact.borrow();
@@ -313,7 +345,7 @@ impl Runner {
             self.remember(decision);
             match action {
                 None => break,
-                Some(Action::Promise(epoch)) => self.promise(epoch)?,
+                Some(Action::Promise(epoch)) => self.promise(epoch),
                 // What has landed cannot be given up: it counts at the next look.
                 Some(Action::Abort) if self.landed.is_some() => break,
                 Some(Action::Abort) => {
@@ -322,8 +354,18 @@ impl Runner {
                         self.inputs.data = Data::Unfinished(unfinished);
                     }
                 }
-                Some(action) => self.begin(action)?,
+                Some(action) => self.begin(action),
             }
+        }
+        self.keep_house();
+        self.report();
+    }
+
+    /// What is looked after now and then.
+    fn keep_house(&mut self) {
+        if self.inputs.now.since(self.disk_checked) >= DISK_EVERY {
+            self.disk_checked = self.inputs.now;
+            self.inputs.disk = self.server.disk();
         }
         if self.inputs.now.since(self.log_checked) > LOG_EVERY {
             self.log_checked = self.inputs.now;
@@ -331,71 +373,36 @@ impl Runner {
                 tracing::warn!(%error, "PostgreSQL's log could not be moved aside");
             }
         }
-        self.report();
-        Ok(())
     }
 
-    /// Durable before anything is said or done for the epoch.
-    fn promise(&mut self, epoch: Epoch) -> io::Result<()> {
-        change(&self.store, |memory| memory.promise = epoch)?;
+    /// Durable before anything is said or done for the epoch. Where it cannot be, nothing is: it is tried again.
+    fn promise(&mut self, epoch: Epoch) {
+        if let Err(error) = change(&self.store, |memory| memory.promise = epoch) {
+            return self.unwritten(Action::Promise(epoch), &error);
+        }
         self.inputs.promise = epoch;
         // What still waits for acknowledgements of an older epoch waits for nothing that counts.
         self.awaiting.abort();
-        Ok(())
     }
 
-    fn begin(&mut self, action: Action) -> io::Result<()> {
+    fn begin(&mut self, action: Action) {
+        // The first cohort of an epoch, which a promotion sets, has none before it that could come back.
         if let Action::ApplyCohort(_) = action {
             let newest = self.inputs.newest_revision;
-            change(&self.store, |memory| memory.revision = newest)?;
+            if let Err(error) = change(&self.store, |memory| memory.revision = newest) {
+                return self.unwritten(action, &error);
+            }
         }
         let lane = if action.awaits_standbys() { &mut self.awaiting } else { &mut self.exclusive };
         tracing::info!(%action, "begun");
         let performer = Performer::new(&self.inputs, self.server.clone(), self.store.clone(), self.progress.clone());
         lane.begin(action.clone(), performer.perform(action));
-        Ok(())
     }
 
-    /// Logs what is decided when it changes.
-    fn remember(&mut self, decision: Decision) {
-        let same =
-            self.last_decision.as_ref().is_some_and(|last| last.state == decision.state && last.note == decision.note);
-        if !same {
-            tracing::info!(state = %decision.state, note = %decision.note, "state");
-        }
-        self.last_decision = Some(decision);
-    }
-
-    /// Reports at once what has changed, and every heartbeat.
-    fn report(&mut self) {
-        let Some(decision) = &self.last_decision else { return };
-        let mut note = decision.note.clone();
-        if let Some(Action::Clone(_)) = &self.inputs.under_way {
-            note = format!("{note} ({} %)", *self.progress.borrow());
-        }
-        let report = Report {
-            member: self.inputs.me.clone(),
-            incarnation: self.incarnation,
-            sequence: self.sequence + 1,
-            promise: self.inputs.promise,
-            goal_revision: self.inputs.newest_revision,
-            data: report::data(&self.inputs),
-            postgres: report::postgres(&self.inputs),
-            recruited: report::recruited(&self.inputs),
-            state: decision.state.to_string(),
-            healthy: decision.healthy,
-            note,
-            pid: std::process::id(),
-            postmaster_pid: self.server.postmaster(),
-            router_pid: *self.links.router.borrow(),
-            data_dir: self.config.data_dir.display().to_string(),
-        };
-        let news = self.links.reports.borrow().as_ref().is_none_or(|last| report::differ(last, &report));
-        if news || self.inputs.now.since(self.reported_at) >= self.heartbeat() {
-            self.sequence += 1;
-            self.reported_at = self.inputs.now;
-            self.links.reports.send_replace(Some(report));
-        }
+    /// The agent's memory cannot be written: what depends on it is not done.
+    fn unwritten(&mut self, action: Action, error: &io::Error) {
+        tracing::error!(%action, %error, "agent.json cannot be written");
+        self.inputs.failed(action, format!("writing agent.json: {error}"), self.clock.now());
     }
 }
 

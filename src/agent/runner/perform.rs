@@ -57,13 +57,13 @@ impl Performer {
             Action::Cut(_) => {
                 server.cut(goal).await?;
                 if let Some(goal) = self.goal.clone() {
-                    let server = server.clone();
-                    tokio::spawn(async move { server.open_epoch_session(&goal).await });
+                    let (server, slots) = (server.clone(), slots_of(&goal, &self.me).into_iter().collect::<Vec<_>>());
+                    tokio::spawn(async move { server.prepare_reign(&goal, &slots).await });
                 }
             }
             Action::Promote { timeline, cohort } => {
-                let slots: Vec<_> = slots_of(self.goal()?, &self.me).into_iter().collect();
-                server.promote(self.goal()?, timeline, &cohort, &slots).await?;
+                let in_force = server.promote(self.goal()?, timeline, &cohort).await?;
+                return Ok(Outcome::Promoted { in_force });
             }
             Action::ApplyCohort(cohort) => server.apply_cohort(self.goal()?, &cohort).await?,
             Action::WriteEpoch(epoch) => server.write_epoch(self.goal()?, epoch).await?,

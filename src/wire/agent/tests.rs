@@ -1,6 +1,7 @@
 //! Every message comes back as it went; a damaged one names its field.
 
 use super::*;
+use crate::model::observed::{Disk, Signs};
 
 fn both_ways<M, P>(message: M)
 where
@@ -43,6 +44,7 @@ fn report(postgres: PostgresSeen, data: DataState) -> Report {
         postmaster_pid: Some(2),
         router_pid: None,
         data_dir: "/data".into(),
+        signs: Signs { crashes: 2, disk: Some(Disk { free: 1, total: 2 }), stream_silence: Some(Millis(30)) },
     }
 }
 

@@ -10,12 +10,13 @@ use crate::{
         history::Lineage,
         inputs::{Ancestry, Failure},
         report,
+        restart::Ended,
     },
     model::{
         goal::GoalSettings,
         group::{Container, GroupKind},
         numbers::{Epoch, Lsn, Position, Revision},
-        observed::StandbySeen,
+        observed::{Disk, StandbySeen},
     },
 };
 
@@ -209,6 +210,82 @@ fn isolation_needs_both_the_coordinators_and_the_cohort_to_be_gone() {
     let alone = Cohort { acks: 0, ..cohort() };
     let order = Order::Reign { timeline: TIMELINE, cohort: alone.clone() };
     assert_eq!(decide(&Inputs { applied: Some(alone), goal: Some(goal(order)), ..world }).action, None);
+}
+
+#[test]
+fn a_pause_of_its_own_is_not_taken_for_isolation() {
+    let mut world = inputs(State::Primary);
+    world.promise = EPOCH;
+    world.postgres = Postgres::Primary(Primary { slots: BTreeSet::from(["b".to_owned()]), ..primary_on(TIMELINE) });
+    world.goal = Some(goal(reign_here()));
+    (world.applied, world.acknowledged, world.objects) = (Some(cohort()), EPOCH, EPOCH);
+    (world.now, world.awake_since) = (Millis(14_000), Millis(13_900));
+    assert_eq!(decide(&world).action, None, "what it missed is on its way");
+    world.now = Millis(14_300);
+    assert_eq!(decide(&world).action, Some(Action::StopFast), "and has not come");
+}
+
+#[test]
+fn what_keeps_ending_is_started_more_and_more_slowly() {
+    let mut world = inputs(State::Stopped);
+    world.promise = EPOCH;
+    world.goal = Some(goal(follow_b(true)));
+    let mut starts = Vec::new();
+    while world.now < Millis(100_000) {
+        world.now = world.now.plus(Millis(100));
+        if decide(&world).action == Some(Action::StartFenced) {
+            starts.push(world.now);
+            // It ends as soon as it has begun.
+            world.ended = Some(Ended::after(world.ended, world.now, world.now, true, false));
+        }
+    }
+    let pauses: Vec<_> = starts.windows(2).map(|pair| pair[1].since(pair[0]).0).collect();
+    assert_eq!(pauses[..7], [100, 500, 1_000, 2_000, 4_000, 8_000, 10_000], "{pauses:?}");
+    assert!(pauses[7..].iter().all(|pause| *pause == 10_000), "{pauses:?}");
+    assert_eq!(report::signs(&world).crashes, u32::try_from(starts.len()).expect("few"));
+}
+
+#[test]
+fn a_primary_that_ended_leaves_the_machine_to_its_successor() {
+    let mut world = inputs(State::Stopped);
+    world.promise = EPOCH;
+    world.ended = Some(Ended { at: Millis(10_000), crashes: 1, told: false, replaceable: true });
+    world.now = Millis(10_500);
+    for order in [reign_here(), Order::Recruit, follow_b(false), Order::StandDown] {
+        world.goal = Some(goal(order.clone()));
+        assert_eq!(decide(&world).action, None, "{order:?}");
+    }
+    let begins = |world: &Inputs| decide(world).action == Some(Action::StartFenced);
+    assert!(begins(&Inputs { goal: Some(goal(follow_b(true))), ..world.clone() }), "its successor serves");
+    assert!(begins(&Inputs { now: Millis(11_000), ..world.clone() }), "nobody came");
+    world.ended = Some(Ended { at: Millis(10_000), crashes: 1, told: false, replaceable: false });
+    assert!(begins(&world), "nobody can come");
+}
+
+#[test]
+fn a_promise_that_cannot_be_written_is_tried_again() {
+    let mut world = inputs(State::Fenced);
+    world.goal = Some(goal(Order::Recruit));
+    let (action, message) = (Action::Promise(EPOCH), "No space left on device".to_owned());
+    world.failure = Some(Failure { action, message, times: 1, until: Millis(10_100) });
+    let decision = decide(&world);
+    assert!(decision.action.is_none() && decision.note.contains("No space left"), "{decision:?}");
+    assert_eq!(report::recruited(&world), None);
+    world.now = Millis(10_100);
+    assert_eq!(decide(&world).action, Some(Action::Promise(EPOCH)));
+}
+
+#[test]
+fn a_full_disk_is_told_and_does_not_make_a_good_primary() {
+    let mut world = inputs(State::Primary);
+    world.promise = EPOCH;
+    world.postgres = Postgres::Primary(primary_on(TIMELINE));
+    world.goal = Some(goal(Order::Recruit));
+    assert!(report::recruited(&world).is_some_and(|answer| answer.live_primary));
+    world.disk = Some(Disk { free: Disk::FULL - 1, total: 1 << 40 });
+    assert!(report::recruited(&world).is_some_and(|answer| !answer.live_primary));
+    let decision = decide(&world);
+    assert!(!decision.healthy && decision.note.contains("disk is full"), "{decision:?}");
 }
 
 #[test]
