@@ -206,7 +206,7 @@ impl Line {
                     }
                     let report = self.reports.borrow_and_update().clone();
                     if let Some(report) = report
-                        && let Err(mpsc::error::TrySendError::Closed(_)) = outgoing.try_send(AgentSays::Report(report).into())
+                        && let Err(mpsc::error::TrySendError::Closed(_)) = outgoing.try_send(AgentSays::Report(Box::new(report)).into())
                     {
                         return Ended::Broken;
                     }

@@ -128,7 +128,7 @@ async fn listen(handle: Handle, mut stream: Streaming<AgentMessage>, connection:
         };
         match says {
             Ok(AgentSays::Report(report)) if report.member == member => {
-                handle.tell(Input::AgentReported(connection, Box::new(report)));
+                handle.tell(Input::AgentReported(connection, report));
             }
             Ok(AgentSays::Report(report)) => break format!("{} reported on the stream of {member}", report.member),
             Ok(AgentSays::Registration(_)) => break "registered twice".to_owned(),

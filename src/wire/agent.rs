@@ -19,7 +19,7 @@ pub enum AgentSays {
     /// Who it is: the first message of a stream, and only the first.
     Registration(Registration),
     /// How it is.
-    Report(Report),
+    Report(Box<Report>),
 }
 
 /// What a coordinator answers.
@@ -41,7 +41,7 @@ impl From<AgentSays> for pb::AgentMessage {
         Self {
             message: Some(match it {
                 AgentSays::Registration(registration) => Message::Registration(registration.into()),
-                AgentSays::Report(report) => Message::Report(report.into()),
+                AgentSays::Report(report) => Message::Report((*report).into()),
             }),
         }
     }
@@ -54,7 +54,7 @@ impl TryFrom<pb::AgentMessage> for AgentSays {
         use pb::agent_message::Message;
         Ok(match required(it.message, "AgentMessage.message")? {
             Message::Registration(registration) => Self::Registration(registration.try_into()?),
-            Message::Report(report) => Self::Report(report.try_into()?),
+            Message::Report(report) => Self::Report(Box::new(report.try_into()?)),
         })
     }
 }
@@ -410,7 +410,7 @@ impl From<Report> for pb::Report {
             postmaster_pid: it.postmaster_pid.unwrap_or_default(),
             router_pid: it.router_pid.unwrap_or_default(),
             data_dir: it.data_dir,
-            signs: Some(it.signs.into()),
+            signs: Some(Box::new(it.signs.into())),
         }
     }
 }
@@ -435,7 +435,7 @@ impl TryFrom<pb::Report> for Report {
             postmaster_pid: nonzero(it.postmaster_pid),
             router_pid: nonzero(it.router_pid),
             data_dir: it.data_dir,
-            signs: it.signs.map(Into::into).unwrap_or_default(),
+            signs: it.signs.map(|signs| (*signs).into()).unwrap_or_default(),
         })
     }
 }

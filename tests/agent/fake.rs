@@ -85,7 +85,7 @@ impl AgentService for Desks {
         tokio::spawn(async move {
             while let Ok(Some(message)) = said.message().await {
                 if let Ok(AgentSays::Report(report)) = AgentSays::try_from(message) {
-                    desks.with(&member, |desk| desk.reports.send_replace(Some(report)));
+                    desks.with(&member, |desk| desk.reports.send_replace(Some(*report)));
                 }
             }
         });

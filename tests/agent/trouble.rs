@@ -67,7 +67,7 @@ async fn an_agent_lives_through_a_full_disk_and_says_so() {
     let agent = group.report("a").map(|report| report.pid);
     let ballast = disk.fill();
     let full = group.until("a", "says that its disk is full", |report| report.note.contains("disk is full")).await;
-    assert!(!full.healthy && full.signs.disk.is_some_and(|disk| disk.is_full()), "{full:?}");
+    assert!(!full.healthy && full.signs.disk.is_some_and(howdah::model::observed::Disk::is_full), "{full:?}");
     // Nothing can be promised: nothing is said for the new epoch, and the agent does not give up.
     group.order("a", 2, Order::Recruit);
     group.until("a", "cannot promise", |report| report.note.contains("agent.json")).await;

@@ -1,15 +1,17 @@
 //! Kills and freezes while applications write: nothing acknowledged is lost, the pause is bounded, and
-//! the cluster is whole again afterwards by itself. `HOWDAH_ROUNDS=10` repeats every fault ten times.
+//! the cluster is whole again afterwards by itself. `HOWDAH_ROUNDS=10` repeats every fault ten times,
+//! `HOWDAH_TIMELINE=1` shows each step by step.
 
 use std::{env, time::Duration};
 
-use howdah::model::status::Status;
+use howdah::{host::clock::unix_ms, model::status::Status};
 use rustix::process::Signal;
 
 use super::{
     ledger::Ledger,
     processes::send_all,
     running::{Cluster, container, eventually, primary},
+    timeline::timeline,
 };
 use crate::harness::site::{leader, primary_is_other};
 
@@ -22,6 +24,9 @@ const FREEZE_PAUSE: Duration = Duration::from_secs(10);
 
 /// Acknowledged rows of every writer that show that work goes on.
 const PROGRESS: usize = 20;
+
+/// How much of a failover is shown step by step: until long after clients went on.
+const TIMELINE_MS: u64 = 2_500;
 
 /// How often each fault is tried.
 fn rounds() -> u32 {
@@ -67,12 +72,16 @@ async fn survive(cluster: &Cluster, ledger: &Ledger, fault: &str, limit: Duratio
     let before = cluster.wait_until_healthy();
     assert!(ledger.wait_for_progress(PROGRESS).await, "no progress before {fault}: {:#?}", ledger.errors());
     ledger.begin_round();
+    let from = unix_ms();
     act(&before).await;
     let going_on = ledger.wait_for_progress(PROGRESS).await;
     assert!(going_on, "no progress after {fault}: {:#?}\n{}", ledger.errors(), cluster.report());
     cluster.wait_until_healthy();
     let pause = ledger.longest_pause().duration();
     println!("{fault}: longest pause {pause:?}, {} rows acknowledged", ledger.acknowledged());
+    if env::var_os("HOWDAH_TIMELINE").is_some() {
+        println!("{}", timeline(&cluster.directory(), from, from + TIMELINE_MS));
+    }
     assert!(pause < limit, "{fault}: {pause:?} without an acknowledged write: {:#?}", ledger.errors());
 }
 

@@ -10,7 +10,9 @@ mod growth;
 mod partitions;
 pub mod plain;
 mod start;
+mod suspicions;
 mod switchover;
+mod timeline;
 mod tpch;
 
 use crate::harness::{ledger, processes, running};

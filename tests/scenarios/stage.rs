@@ -16,7 +16,7 @@ use howdah::{
         group::{Cohort, Container, Group, GroupKind, Phase, Reign},
         ids::{GroupId, MemberId, RouterId},
         numbers::{Epoch, Millis, Revision, Timeline},
-        observed::{DataState, PostgresSeen, Recruited, Report, RouterReport},
+        observed::{DataState, PostgresSeen, Recruited, Report, RouterReport, Signs},
         policy::Policy,
     },
 };
@@ -28,11 +28,20 @@ pub const SYSTEM: u64 = 7;
 /// What a member says with every heartbeat until it says something else; `None`: it is silent.
 type Said = Option<(DataState, PostgresSeen, Option<Recruited>)>;
 
+/// What a member's reports have beside its state.
+#[derive(Default, Clone, Copy)]
+pub struct Beside {
+    pub signs: Signs,
+    pub unwell: bool,
+}
+
 pub struct Stage {
     pub now: u64,
     pub state: State,
     observed: Observed,
     said: BTreeMap<MemberId, Said>,
+    /// What goes beside what they say.
+    beside: BTreeMap<MemberId, Beside>,
     routers: BTreeMap<RouterId, (Option<Revision>, u32)>,
     sequence: u64,
 }
@@ -44,6 +53,7 @@ impl Stage {
             state: State::default(),
             observed: Observed::default(),
             said: BTreeMap::new(),
+            beside: BTreeMap::new(),
             routers: BTreeMap::new(),
             sequence: 0,
         };
@@ -118,6 +128,11 @@ impl Stage {
         self.speak(&id(name));
     }
 
+    /// Changes what goes beside what a member says from now on.
+    pub fn beside(&mut self, name: &str, change: impl FnOnce(&mut Beside)) {
+        change(self.beside.entry(id(name)).or_default());
+    }
+
     pub fn router(&mut self, name: &str, topology: Option<Revision>, open: u32) {
         self.routers.insert(name.parse().expect("a name"), (topology, open));
         self.speak_routers();
@@ -188,6 +203,7 @@ impl Stage {
         let Some(Some((data, postgres, recruited))) = self.said.get(member).cloned() else { return };
         self.sequence += 1;
         let group = self.state.group_of(member);
+        let beside = self.beside.get(member).copied().unwrap_or_default();
         let report = Report {
             member: member.clone(),
             incarnation: 1,
@@ -198,12 +214,13 @@ impl Stage {
             postgres,
             recruited,
             state: "said".to_owned(),
-            healthy: true,
-            note: String::new(),
+            healthy: !beside.unwell,
+            note: if beside.unwell { "its disk is full".to_owned() } else { String::new() },
             pid: 1,
             postmaster_pid: None,
             router_pid: None,
             data_dir: String::new(),
+            signs: beside.signs,
         };
         let connection = self.observed.members[member].connection;
         self.observed.member_reported(connection, report, Millis(self.now));

@@ -7,6 +7,8 @@
 //! | `container x zone=z wish=g` | a container registers |
 //! | `a primary 2:100 b=100 c=90` | `a` reports, from now on with every heartbeat: primary, where its log ends, who streams from it and has flushed what; `epoch=` and `old-cohort` where they are not the newest ones |
 //! | `b standby 2:100 from=a` | `b` streams from `a`; without `from` it stands still; `recruited` answers a recruitment |
+//! | `b standby 2:100 from=a heard=50` | … and had something from `a` 50 ms before each report |
+//! | `a crashes 3`, `a disk 10 of 1000`, `a unwell`, `a well` | beside what it says: it has ended so often in a row, has so many MB left, says that something is wrong |
 //! | `a live 2:100` | a primary in good health that answers a recruitment |
 //! | `a down`, `a crashed`, `a starting`, `a empty` | no `PostgreSQL`, in these ways |
 //! | `a silent`, `a gone` | nothing more is heard; its stream is reset |
@@ -28,8 +30,8 @@ use howdah::{
     },
     model::{
         group::{Cohort, Phase},
-        numbers::{Epoch, Lsn, Position, Revision, Timeline},
-        observed::{DataState, PostgresSeen, Recruited, StandbySeen},
+        numbers::{Epoch, Lsn, Millis, Position, Revision, Timeline},
+        observed::{DataState, Disk, PostgresSeen, Recruited, StandbySeen},
         policy::{Durability, Policy},
     },
 };
@@ -125,10 +127,23 @@ fn play_line(stage: &mut Stage, line: &str, sentence: &Sentence<'_>, at: &str) {
             let wanted = stage.wait(span.parse().expect("milliseconds"));
             assert!(wanted.is_empty(), "{at}: {:?}", wanted.iter().map(show::proposal).collect::<Vec<_>>());
         }
+        [member, "crashes", times] => {
+            let crashes = times.parse().expect("a number");
+            stage.beside(member, |beside| beside.signs.crashes = crashes);
+        }
+        [member, "disk", free, "of", total] => {
+            let bytes = |text: &str| text.parse::<u64>().expect("megabytes") << 20;
+            let disk = Some(Disk { free: bytes(free), total: bytes(total) });
+            stage.beside(member, |beside| beside.signs.disk = disk);
+        }
+        [member, "unwell"] => stage.beside(member, |beside| beside.unwell = true),
+        [member, "well"] => stage.beside(member, |beside| beside.unwell = false),
         [member, "gone"] => stage.reset(member),
         [member, "silent"] => stage.say(member, None),
         [member, what, rest @ ..] => {
             let end = rest.first().map(|text| position(text));
+            let heard = sentence.number("heard").map(Millis);
+            stage.beside(member, |beside| beside.signs.stream_silence = heard);
             let said = say(&stage.state, member, what, end, sentence);
             stage.say(member, Some(said));
         }

@@ -119,7 +119,7 @@ impl World {
         self.after(1, Event::Seek { member, life });
     }
 
-    fn agent(&mut self, member: usize) -> Option<&mut Agent> {
+    pub fn agent(&mut self, member: usize) -> Option<&mut Agent> {
         self.members[member].agent.as_deref_mut()
     }
 

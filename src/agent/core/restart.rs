@@ -34,12 +34,10 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// The end of a `PostgreSQL` that was started at `started`, after `before`.
-    pub fn after(before: Option<Self>, started: Millis, at: Millis, crashed: bool, replaceable: bool) -> Self {
-        let crashes = before.map_or(0, |before| before.crashes);
-        let in_a_row = if at.since(started) >= STEADY { 0 } else { crashes };
-        let crashes = if crashed { in_a_row.saturating_add(1) } else { in_a_row };
-        Self { at, crashes, told: !crashed, replaceable }
+    /// The end of a `PostgreSQL` that was started at `started`, after the end `before` it.
+    pub fn after(before: Option<Self>, started: Millis, at: Millis, told: bool, replaceable: bool) -> Self {
+        let known = before.filter(|_| at.since(started) < STEADY).map_or(0, |before| before.crashes);
+        Self { at, crashes: known.saturating_add(u32::from(!told)), told, replaceable }
     }
 }
 
@@ -74,12 +72,12 @@ mod tests {
 
     #[test]
     fn ends_in_a_row_are_those_soon_after_a_start() {
-        let end = |before, started, at| Ended::after(before, Millis(started), Millis(at), true, false);
+        let end = |before, started, at| Ended::after(before, Millis(started), Millis(at), false, false);
         let first = end(None, 0, 1_000);
         let second = end(Some(first), 1_000, 2_000);
         assert_eq!((first.crashes, second.crashes), (1, 2));
         assert_eq!(end(Some(second), 2_000, 32_000).crashes, 1, "it ran for long");
-        let told = Ended::after(Some(second), Millis(2_000), Millis(3_000), false, false);
+        let told = Ended::after(Some(second), Millis(2_000), Millis(3_000), true, false);
         assert_eq!(told.crashes, 2, "an end that was ordered proves nothing");
     }
 }

@@ -133,17 +133,19 @@ impl Server {
     }
 }
 
-/// Waits for the end of recovery; gives the timeline.
+/// Waits for the end of recovery; gives the timeline. Asks little, because the promotion needs the processor.
 async fn out_of_recovery(session: &Session) -> Result<u32, tokio_postgres::Error> {
     let mut every = interval(POLL);
-    loop {
+    while text_of(session, "SELECT pg_is_in_recovery()").await?.as_deref() == Some("t") {
         every.tick().await;
+    }
+    loop {
         match Look::take(session).await {
             Ok(look) if !look.recovery => return Ok(look.timeline),
             // Between its two halves the question itself may fail: functions that are refused in recovery.
             Err(error) if session.client().is_closed() => return Err(error),
-            _ => {}
-        }
+            _ => every.tick().await,
+        };
     }
 }
 
@@ -153,13 +155,18 @@ pub(super) async fn settle(session: &Session, generation: u64) -> Result<(), tok
     let mut every = interval(POLL);
     loop {
         every.tick().await;
-        let answer = session.client().simple_query("SELECT current_setting('howdah.generation', true)").await?;
-        let read = answer.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
-            _ => None,
-        });
-        if read == Some(generation) {
+        let read = text_of(session, "SELECT current_setting('howdah.generation', true)").await?;
+        if read.and_then(|text| text.parse().ok()) == Some(generation) {
             return Ok(());
         }
     }
+}
+
+/// The one value of a statement's one row.
+async fn text_of(session: &Session, sql: &str) -> Result<Option<String>, tokio_postgres::Error> {
+    let answer = session.client().simple_query(sql).await?;
+    Ok(answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    }))
 }

@@ -179,6 +179,9 @@ pub(super) async fn set_slots(client: &Client, slots: &[String]) -> Result<(), t
     client.query(drop, &[&slots]).await?;
     let make = "SELECT pg_create_physical_replication_slot(name, true) FROM unnest($1::text[]) AS name
         WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = name)";
-    client.query(make, &[&slots]).await?;
-    Ok(())
+    match client.query(make, &[&slots]).await {
+        // Somebody of ours was quicker.
+        Err(error) if error.code() == Some(&SqlState::DUPLICATE_OBJECT) => Ok(()),
+        result => result.map(|_| ()),
+    }
 }

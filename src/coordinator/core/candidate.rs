@@ -36,6 +36,16 @@ pub struct Recruit<'a> {
     pub position: Position,
     /// A healthy primary of the last reign.
     pub live: bool,
+    /// Its `PostgreSQL` does not keep ending.
+    pub steady: bool,
+}
+
+/// What has ended as often as this in a row is elected only where nobody else has as much.
+const UNSTEADY: u32 = 3;
+
+/// Its `PostgreSQL` does not keep ending.
+pub fn steady(report: &Report) -> bool {
+    report.signs.crashes < UNSTEADY
 }
 
 /// The recruits of the open epoch, in order of names. Only members that are reachable count: of those
@@ -56,7 +66,8 @@ fn recruit<'a>(world: &World<'a>, group: &'a Group, member: &'a MemberId) -> Opt
     };
     // The log of a live primary ends nowhere yet.
     let lsn = if live { Lsn(u64::MAX) } else { answer.position.lsn };
-    own.then_some(Recruit { member, position: Position { lsn, ..answer.position }, live })
+    let position = Position { lsn, ..answer.position };
+    own.then_some(Recruit { member, position, live, steady: steady(report) })
 }
 
 /// Whether the recruits have every acknowledged commit among them and nobody else can commit:
@@ -174,7 +185,7 @@ fn waits(
         || (open_for < TARGET_GRACE && target.is_some_and(missing))
 }
 
-/// The furthest; of equals the target, then whoever did not reign last, then the first name. A person
+/// The furthest; of equals one that does not keep ending, then the target, then whoever did not reign last, then the first name. A person
 /// who asks for a failover wants another primary, if one can be had without a loss.
 fn winner<'a, 'r>(
     world: &World<'_>,
@@ -186,7 +197,7 @@ fn winner<'a, 'r>(
     let forced = world.running(&group.id).any(|o| matches!(o.kind, OperationKind::Failover { .. }));
     let without_it = forced && group.reign.as_ref().is_some_and(|reign| cohort_quorum(reign, recruits));
     recruits.iter().filter(|recruit| !(without_it && reigned(recruit))).max_by_key(|recruit| {
-        (recruit.position, target == Some(recruit.member), !reigned(recruit), Reverse(recruit.member))
+        (recruit.position, recruit.steady, target == Some(recruit.member), !reigned(recruit), Reverse(recruit.member))
     })
 }
 

@@ -25,10 +25,14 @@ use super::{
 use crate::model::{
     group::{Cohort, Group, Reign},
     ids::MemberId,
-    numbers::Lsn,
+    numbers::{Lsn, Millis},
     observed::{DataState, PostgresSeen, Report, StandbySeen},
     policy::Durability,
 };
+
+/// How many times `degrade_after` a standby may stream without acknowledging anything: a slow disk is not a
+/// lost one. It ends before `PostgreSQL` itself gives the connection up (5 s).
+pub const STALLED: u64 = 3;
 
 /// Whether every set of acks that is enough under `applied` meets every set of recruits that is enough
 /// under `recorded`. With n standbys recorded and k acks, n − k + 1 recruits are enough, so k − 1 can be
@@ -102,15 +106,21 @@ impl View<'_> {
     /// Streams, has caught up, and its agent can be recruited.
     fn may_join(&self, member: &MemberId) -> bool {
         let near = self.seen(member).is_some_and(|seen| self.end.0.saturating_sub(seen.flushed.0) <= SMALL_LAG);
+        let acknowledges = self.absent(member) <= self.world.policy().suspect_after;
         let ready =
             |report: &Report| matches!(report.data, DataState::Ready { .. }) && report.promise == self.group.epoch;
-        near && self.world.fresh_report(member).is_some_and(ready)
+        near && acknowledges && self.world.fresh_report(member).is_some_and(ready)
     }
 
-    /// Has not streamed for `degrade_after`.
+    /// Has not streamed for `degrade_after`, or streams and has acknowledged nothing for much longer.
     fn gone(&self, member: &MemberId) -> bool {
-        let absent = self.world.observed.not_streaming(&self.group.id, member, self.world.now);
-        self.seen(member).is_none() && absent > self.world.policy().degrade_after
+        let limit = self.world.policy().degrade_after.0;
+        let patience = if self.seen(member).is_some() { STALLED } else { 1 };
+        self.absent(member) > Millis(limit.saturating_mul(patience))
+    }
+
+    fn absent(&self, member: &MemberId) -> Millis {
+        self.world.observed.not_streaming(&self.group.id, member, self.world.now)
     }
 
     /// Enough standbys have flushed all that was committed before the cohort came into force.
@@ -164,7 +174,7 @@ impl View<'_> {
     }
 
     fn grow(&self, now: &Cohort) -> Option<Step> {
-        let there = now.standbys.iter().filter(|id| self.seen(id).is_some()).count();
+        let there = now.standbys.iter().filter(|id| self.seen(id).is_some() && !self.gone(id)).count();
         let acks = self.world.policy().acks.min(u32::try_from(there).unwrap_or(u32::MAX));
         let new = Cohort { acks, ..now.clone() };
         (acks > now.acks).then(|| (now.clone(), new, format!("{there} standbys stream")))

@@ -12,9 +12,11 @@ use crate::model::{
     observed::{PostgresSeen, Report, RouterAddress, RouterReport},
 };
 
-/// A leader whose turns, one every 20 ms, are further apart than this was itself paused: what looks
-/// like silence of members may be its own. A quarter of the default `suspect_after`.
-const OWN_PAUSE: Millis = Millis(150);
+/// A leader whose turns, one every 20 ms, are further apart than `suspect_after` divided by this was itself
+/// paused: what looks like silence of members may be its own, and is not counted. Shorter gaps are counted,
+/// so that a leader that is always a little late on a busy machine still suspects in time; alone they never
+/// add up to a suspicion, because what came meanwhile is taken in before anything is decided.
+const OWN_PAUSE_SHARE: u64 = 2;
 
 /// One stream of an agent or a router, numbered by the driver; a newer one replaces an older.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,8 +92,11 @@ pub struct GroupSeen {
     pub since: Millis,
     /// Where the primary's log ended once the ordered cohort was surely in force.
     applied: Option<AppliedSeen>,
-    /// When the primary last said of a standby that it streams.
+    /// When a standby had last acknowledged all that its primary had written at an earlier report: what
+    /// streams and acknowledges nothing is as good as gone.
     streamed: BTreeMap<MemberId, Millis>,
+    /// What each standby that streams has to acknowledge for that.
+    owed: BTreeMap<MemberId, Lsn>,
 }
 
 #[derive(Debug, Clone)]
@@ -113,27 +118,26 @@ pub struct Observed {
     groups: BTreeMap<GroupId, GroupSeen>,
     /// When a running operation was first seen.
     operations: BTreeMap<OperationId, Millis>,
-    /// Since when this coordinator leads.
+    /// Since when this coordinator leads: no silence is counted from before.
     leads_since: Millis,
-    /// No silence is counted from before this.
-    timers_from: Millis,
     last_turn: Millis,
 }
 
 impl Observed {
     /// This coordinator leads from now on: what it remembers of an earlier term is void.
     pub fn note_leadership(&mut self, now: Millis) {
-        *self = Self { leads_since: now, timers_from: now, last_turn: now, ..Self::default() };
+        *self = Self { leads_since: now, last_turn: now, ..Self::default() };
     }
 
     /// To be called before every `plan`: notices the leader's own pauses (true: one just ended), and
     /// since when each group is as it is.
     pub fn turn(&mut self, state: &State, now: Millis) -> bool {
-        let paused = now.since(self.last_turn) > OWN_PAUSE;
-        self.last_turn = now;
+        let gap = now.since(self.last_turn);
+        let paused = gap > Millis(state.policy.suspect_after.0 / OWN_PAUSE_SHARE);
         if paused {
-            self.timers_from = now;
+            self.leave_out(self.last_turn, gap);
         }
+        self.last_turn = now;
         for group in state.groups.values() {
             let at = (group.epoch, place(&group.phase));
             let seen = self.groups.entry(group.id.clone()).or_insert_with(|| GroupSeen::new(at, now));
@@ -150,6 +154,30 @@ impl Observed {
         }
         self.operations.retain(|id, _| state.operation(id).is_some_and(Operation::runs));
         paused
+    }
+
+    /// A span that began at `from` did not happen, as far as time limits are concerned. What came in since
+    /// then is as new as it was.
+    fn leave_out(&mut self, from: Millis, span: Millis) {
+        let later = |at: &mut Millis| {
+            if *at <= from {
+                *at = at.plus(span);
+            }
+        };
+        later(&mut self.leads_since);
+        for seen in self.members.values_mut() {
+            later(&mut seen.heard);
+            later(&mut seen.condition.1);
+            if let Link::Reset { at } = &mut seen.link {
+                later(at);
+            }
+        }
+        self.routers.values_mut().for_each(|seen| later(&mut seen.heard));
+        for seen in self.groups.values_mut() {
+            later(&mut seen.since);
+            seen.streamed.values_mut().for_each(later);
+        }
+        self.operations.values_mut().for_each(later);
     }
 
     /// An agent opened a stream and registered.
@@ -216,12 +244,12 @@ impl Observed {
     /// How long nothing was heard of a member, counted from this leader's beginning at most.
     pub fn silence(&self, member: &MemberId, now: Millis) -> Millis {
         let heard = self.members.get(member).map_or(Millis(0), |seen| seen.heard);
-        now.since(heard.max(self.timers_from))
+        now.since(heard.max(self.leads_since))
     }
 
-    /// How long since `at`, counted from this leader's beginning, or its last own pause, at most.
+    /// How long since `at`, counted from this leader's beginning at most.
     pub fn lasted(&self, at: Millis, now: Millis) -> Millis {
-        now.since(at.max(self.timers_from))
+        now.since(at.max(self.leads_since))
     }
 
     /// The newest report of a member, however old.
@@ -244,7 +272,7 @@ impl Observed {
         self.operations.get(operation).map_or(Millis(0), |since| now.since(*since))
     }
 
-    /// How long the group's primary has not said that this standby streams from it.
+    /// How long this standby has not acknowledged what its primary had written before, by the primary's word.
     pub fn not_streaming(&self, group: &GroupId, standby: &MemberId, now: Millis) -> Millis {
         let Some(seen) = self.groups.get(group) else { return Millis(0) };
         let last = seen.streamed.get(standby).copied().unwrap_or_default();
@@ -261,15 +289,20 @@ impl Observed {
 
 impl GroupSeen {
     fn new(stage: (Epoch, u8), now: Millis) -> Self {
-        Self { stage, since: now, applied: None, streamed: BTreeMap::new() }
+        Self { stage, since: now, applied: None, streamed: BTreeMap::new(), owed: BTreeMap::new() }
     }
 
     fn note_primary(&mut self, seen: &MemberSeen) {
         let Some(report) = &seen.report else { return };
         let PostgresSeen::Primary { position, applied, standbys, .. } = &report.postgres else { return };
         for standby in standbys.iter().filter(|standby| standby.streaming) {
-            self.streamed.insert(standby.member.clone(), seen.heard);
+            let owed = self.owed.entry(standby.member.clone()).or_insert(standby.flushed);
+            if standby.flushed >= *owed {
+                *owed = position.lsn;
+                self.streamed.insert(standby.member.clone(), seen.heard);
+            }
         }
+        self.owed.retain(|member, _| standbys.iter().any(|standby| standby.streaming && standby.member == *member));
         // The end of the log is taken from a later report than the first that has the cohort applied: in
         // the same report the position may have been read before the cohort was.
         let at = (report.incarnation, report.sequence);

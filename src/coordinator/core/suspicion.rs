@@ -1,7 +1,19 @@
 //! When a primary, or a candidate, is held to be lost. Clocks are used here only: a wrong suspicion
 //! costs a short pause and can never cost data. Called by `failover`.
+//!
+//! | signal | suspected after |
+//! |---|---|
+//! | its agent says that the postmaster has exited | at once |
+//! | its agent's stream was reset, and its standbys lost it as well | at once |
+//! | silence | `suspect_after` (0.6 s: six reports) |
+//! | … but a standby has heard its `PostgreSQL` since, so it is the agent that is silent | 5 × `suspect_after` |
+//! | `PostgreSQL` does not answer its agent, or takes no writes (`agent::postgres::observer`) | 1 to 1.5 s there, and `suspect_after` |
+//! | it answers, but says that it cannot write, or that its disk is full | 5 × `suspect_after`, where a standby is better |
+//! | no acknowledgement reaches it, though two or more standbys stream and are well | 2 × `degrade_after` |
+//! | a new leader has not heard of it | as silence; half of it where no standby streams, 5 × where one does |
 
 use super::{
+    cohort,
     observed::{Condition, Link, MemberSeen},
     planner::World,
 };
@@ -59,6 +71,8 @@ pub fn of_primary(world: &World<'_>, group: &Group, reign: &Reign) -> Option<Sus
             Some(guess(format!("{primary} is gone: its agent and its standbys lost it")))
         }
         (Link::Reset { .. }, Some(true)) if silence <= patience(limit) => None,
+        // A partition or a pause of the agent alone: its PostgreSQL works, a failover would only be a pause.
+        _ if silence > limit && silence <= patience(limit) && heard_by_standby(world, reign, seen.heard) => None,
         _ if silence > limit => Some(guess(format!("{primary} is silent for {silence} ms"))),
         (Link::Up, _) if seen.condition.0 == Condition::Starting && lasted > limit => {
             Some(guess(format!("PostgreSQL of {primary} does not answer for {lasted} ms")))
@@ -69,6 +83,7 @@ pub fn of_primary(world: &World<'_>, group: &Group, reign: &Reign) -> Option<Sus
             let note = seen.report.as_ref().map_or("", |report| report.note.as_str());
             (settled && better).then(|| guess(format!("{primary} is unwell for {lasted} ms: {note}")))
         }
+        (Link::Up, _) => unheard(world, group, reign),
         _ => None,
     }
 }
@@ -136,12 +151,54 @@ fn none_streams(world: &World<'_>, reign: &Reign) -> bool {
     !reign.recorded.standbys.is_empty() && reign.recorded.standbys.iter().all(standing)
 }
 
+/// Some recorded standby has had something from the primary's `PostgreSQL` at a time when its agent, heard
+/// last at `agent_heard`, should have been heard several times; and lately. What is in the sockets of a frozen
+/// machine is no newer than its agent's last word, or than when it froze.
+fn heard_by_standby(world: &World<'_>, reign: &Reign, agent_heard: Millis) -> bool {
+    let limit = world.policy().suspect_after;
+    let margin = Millis(limit.0 / 2);
+    reign.recorded.standbys.iter().any(|id| {
+        let Some(report) = world.fresh_report(id) else { return false };
+        let from_it = matches!(&report.postgres, PostgresSeen::Standby { upstream: Some(upstream), .. } if *upstream == reign.primary);
+        let reported = world.observed.members.get(id).map_or(Millis(0), |seen| seen.heard);
+        let heard = report.signs.stream_silence.map(|silence| Millis(reported.0.saturating_sub(silence.0)));
+        let proves = |heard: Millis| heard > agent_heard.plus(margin) && world.now.since(heard) <= limit;
+        from_it && heard.is_some_and(proves)
+    })
+}
+
+/// Nothing that it writes is acknowledged, though two standbys or more stream from it and are well: then it
+/// is not they who are at fault, and another one of them would do better. With one standby nobody can tell
+/// whose fault it is; there the cohort shrinks, where policy allows it.
+fn unheard(world: &World<'_>, group: &Group, reign: &Reign) -> Option<Suspicion> {
+    let recorded = &reign.recorded;
+    // Before the cohort shrinks for it.
+    let after = Millis(world.policy().degrade_after.0.saturating_mul(cohort::STALLED - 1));
+    let settled = world.observed.in_phase(&group.id, world.now) > UNWELL_AFTER;
+    if recorded.acks == 0 || recorded.standbys.len() < 2 || !settled {
+        return None;
+    }
+    let waits_for = |id: &MemberId| {
+        let streams = |seen: &PostgresSeen| matches!(seen, PostgresSeen::Standby { streaming: true, .. });
+        let well = world.fresh_report(id).is_some_and(|report| report.healthy && streams(&report.postgres));
+        well && world.observed.not_streaming(&group.id, id, world.now) > after
+    };
+    let primary = &reign.primary;
+    recorded.standbys.iter().all(waits_for).then(|| {
+        guess(format!("no acknowledgement reaches {primary} for {after} ms, though its standbys stream and are well"))
+    })
+}
+
 /// Some recorded standby streams from the primary.
 fn one_streams(world: &World<'_>, reign: &Reign) -> bool {
+    // An idle primary writes something twice a second (`agent::postgres::observer`).
+    let stale = Millis(world.policy().suspect_after.0.saturating_mul(2));
     let streams = |id: &MemberId| {
         world.fresh_report(id).is_some_and(|report| match &report.postgres {
             PostgresSeen::Standby { streaming, upstream, .. } => {
-                *streaming && upstream.as_ref() == Some(&reign.primary)
+                // A connection to a frozen machine stays open, and silent.
+                let lives = report.signs.stream_silence.is_none_or(|silence| silence <= stale);
+                *streaming && lives && upstream.as_ref() == Some(&reign.primary)
             }
             _ => false,
         })

@@ -9,7 +9,7 @@
 //! elects whoever has everything, if need be the old primary. Called by the planner.
 
 use super::{
-    candidate::SMALL_LAG,
+    candidate::{SMALL_LAG, steady},
     command::{Command, OperationKind, Proposal},
     failover::open_epoch,
     observed::Link,
@@ -117,7 +117,9 @@ fn best(world: &World<'_>, group: &Group, reign: &Reign) -> Option<MemberId> {
 
 /// It streams from the primary, is near its end, and its agent can be recruited.
 fn ready(world: &World<'_>, group: &Group, reign: &Reign, target: &MemberId) -> bool {
-    let usable = |report: &Report| matches!(report.data, DataState::Ready { .. }) && report.promise == group.epoch;
+    let usable = |report: &Report| {
+        matches!(report.data, DataState::Ready { .. }) && report.promise == group.epoch && steady(report)
+    };
     let near = || {
         let end = world.fresh_report(&reign.primary)?.position()?.lsn;
         Some(end.0.saturating_sub(flushed(world, reign, target)?.0) <= SMALL_LAG)

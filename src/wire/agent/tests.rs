@@ -78,7 +78,7 @@ fn registrations_and_reports_come_back() {
         },
     ] {
         for data in [DataState::Empty, DataState::Ready { system_identifier: 1 }, DataState::Unfinished] {
-            both_ways::<_, pb::AgentMessage>(AgentSays::Report(report(postgres.clone(), data)));
+            both_ways::<_, pb::AgentMessage>(AgentSays::Report(Box::new(report(postgres.clone(), data))));
         }
     }
 }

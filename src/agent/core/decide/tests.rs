@@ -236,7 +236,7 @@ fn what_keeps_ending_is_started_more_and_more_slowly() {
         if decide(&world).action == Some(Action::StartFenced) {
             starts.push(world.now);
             // It ends as soon as it has begun.
-            world.ended = Some(Ended::after(world.ended, world.now, world.now, true, false));
+            world.ended = Some(Ended::after(world.ended, world.now, world.now, false, false));
         }
     }
     let pauses: Vec<_> = starts.windows(2).map(|pair| pair[1].since(pair[0]).0).collect();

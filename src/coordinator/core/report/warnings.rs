@@ -94,6 +94,19 @@ fn members(world: &World<'_>, group: &Group, warnings: &mut Vec<String>) {
         if let Some(why) = trouble(group, report) {
             warnings.push(format!("{member} of {id} {why}"));
         }
+        if let Some(disk) = report.signs.disk.filter(|disk| disk.is_low()) {
+            let (free, total) = (disk.free >> 20, disk.total >> 20);
+            warnings.push(format!(
+                "{member} of {id} has {free} MB of {total} left on its disk ({}): make room before its writes fail",
+                report.data_dir
+            ));
+        }
+        if !candidate::steady(report) {
+            warnings.push(format!(
+                "PostgreSQL of {member} of {id} has ended {} times in a row: see {}/postgres.log",
+                report.signs.crashes, report.data_dir
+            ));
+        }
         let router_due = group.kind == GroupKind::Query && group.phase == Phase::Serving;
         if router_due && report.router_pid.is_none() {
             warnings.push(format!("{member} of {id} runs no router: see its agent's log"));
