@@ -167,7 +167,10 @@ fn containers() -> Vec<Inputs> {
                     continue;
                 }
                 let slots = BTreeSet::from(["left_over".to_owned()]);
-                let standby = Standby { position, replayed: Lsn(lsn), receiver, streaming, upstream, still, slots };
+                let stream_silence = streaming.then_some(Millis(10));
+                let replayed = Lsn(lsn);
+                let standby =
+                    Standby { position, replayed, receiver, streaming, stream_silence, upstream, still, slots };
                 all.push(with(Postgres::Standby(standby)));
             }
         }
