@@ -70,6 +70,15 @@ const CONTACT_EVERY: Duration = Duration::from_millis(200);
 /// Messages on their way: newer reports replace older ones, so a slow line needs no more.
 const OUTGOING: usize = 4;
 
+/// When coordinators last answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Contact {
+    /// Any of them.
+    pub any: Millis,
+    /// One that leads, as far as it knows.
+    pub leader: Millis,
+}
+
 /// What the client is connected to.
 pub struct Line {
     /// URLs that the agent was started with.
@@ -82,8 +91,8 @@ pub struct Line {
     pub reports: watch::Receiver<Option<Report>>,
     /// Where goals go.
     pub orders: mpsc::Sender<CoordinatorSays>,
-    /// When a coordinator last answered.
-    pub contact: watch::Sender<Millis>,
+    /// When they last answered.
+    pub contact: watch::Sender<Contact>,
     /// Time.
     pub clock: Clock,
 }
@@ -155,12 +164,18 @@ impl Line {
                     }
                 }
                 Answer::NotLeader(_) => {
-                    self.contact.send_replace(self.clock.now());
+                    let now = self.clock.now();
+                    self.contact.send_modify(|contact| contact.any = now);
                     sleep(backoff.step()).await;
                 }
                 Answer::Silent => sleep(backoff.step()).await,
             }
         }
+    }
+
+    fn met_leader(&self) {
+        let now = self.clock.now();
+        self.contact.send_replace(Contact { any: now, leader: now });
     }
 
     fn addresses(&self) -> Vec<String> {
@@ -174,7 +189,7 @@ impl Line {
     /// Reports out, goals in, until the line ends or another coordinator leads.
     async fn attend(&mut self, line: Accepted) -> Ended {
         let Accepted { url, outgoing, mut incoming, first } = line;
-        self.contact.send_replace(self.clock.now());
+        self.met_leader();
         if self.orders.send(first).await.is_err() {
             return Ended::Over;
         }
@@ -191,7 +206,7 @@ impl Line {
                     Ok(Some(Ok(said))) => {
                         heard = self.clock.now();
                         search = None;
-                        self.contact.send_replace(self.clock.now());
+                        self.met_leader();
                         if said == CoordinatorSays::Alive {
                             speaks = true;
                         } else if self.orders.send(said).await.is_err() {
@@ -211,7 +226,7 @@ impl Line {
                         return Ended::Broken;
                     }
                 }
-                _ = open.tick(), if !speaks => { self.contact.send_replace(self.clock.now()); }
+                _ = open.tick(), if !speaks => self.met_leader(),
                 () = sleep(heard.plus(QUIET).since(self.clock.now()).duration()), if speaks && search.is_none() => {
                     search = Some(Box::pin(self.asking().search(self.addresses(), url.clone())));
                 }

@@ -31,7 +31,7 @@ use crate::{
     model::observed::Registration,
 };
 
-use coordinator_client::Line;
+use coordinator_client::{Contact, Line};
 use memory::{OpenError, Store};
 use postgres::{ActionError, Server, ServerError};
 use runner::{Links, Runner};
@@ -67,7 +67,7 @@ pub async fn run(config: AgentConfig, stop: CancellationToken) -> Result<(), Run
     let clock = Clock::start();
     let incarnation = entropy::number();
     let (orders_in, orders) = mpsc::channel(ORDERS);
-    let (contact_in, contact) = watch::channel(clock.now());
+    let (contact_in, contact) = watch::channel(Contact { any: clock.now(), leader: clock.now() });
     let (reports, newest) = watch::channel(None);
     let (router_pid, router) = watch::channel(None);
     let (coordinators_in, coordinators) = watch::channel(store.memory().coordinators.clone());

@@ -2,7 +2,10 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::model::policy::{Durability, Policy};
+use crate::model::{
+    numbers::Millis,
+    policy::{AckZones, Durability, Policy, Reads},
+};
 
 /// What people want of a new cluster; an existing one keeps the policy it has.
 #[derive(Debug, Clone, Args)]
@@ -23,6 +26,15 @@ pub struct PolicyArguments {
     /// What to do while too few standbys are there: writes wait, or go on with fewer acknowledgements
     #[arg(long, env = "HOWDAH_DURABILITY", default_value = "available")]
     pub durability: DurabilityArgument,
+    /// Whose acknowledgement counts
+    #[arg(long, env = "HOWDAH_ACK_ZONES", default_value = "any")]
+    pub ack_zones: AckZonesArgument,
+    /// What clients that are cut off together with a lost primary may read of it until it fences itself
+    #[arg(long, env = "HOWDAH_READS", default_value = "available")]
+    pub reads: ReadsArgument,
+    /// Seconds of silence after which a member is replaced by a container that has no group
+    #[arg(long, env = "HOWDAH_REPLACE_AFTER", default_value_t = 600, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=2_592_000))]
+    pub replace_after: u64,
     /// Buckets of a new colocation group
     #[arg(long, env = "HOWDAH_BUCKET_COUNT", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub bucket_count: u32,
@@ -43,6 +55,24 @@ pub enum DurabilityArgument {
     Available,
 }
 
+/// [`AckZones`] on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum AckZonesArgument {
+    /// Every standby's.
+    Any,
+    /// Only standbys in another zone than the primary's.
+    Other,
+}
+
+/// [`Reads`] on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ReadsArgument {
+    /// What was there before: the next primary does not wait.
+    Available,
+    /// Nothing: the next primary waits until the old one has surely fenced itself.
+    Strict,
+}
+
 impl From<PolicyArguments> for Policy {
     fn from(arguments: PolicyArguments) -> Self {
         Self {
@@ -54,6 +84,15 @@ impl From<PolicyArguments> for Policy {
                 DurabilityArgument::Strict => Durability::Strict,
                 DurabilityArgument::Available => Durability::Available,
             },
+            ack_zones: match arguments.ack_zones {
+                AckZonesArgument::Any => AckZones::Any,
+                AckZonesArgument::Other => AckZones::Other,
+            },
+            reads: match arguments.reads {
+                ReadsArgument::Available => Reads::Available,
+                ReadsArgument::Strict => Reads::Strict,
+            },
+            replace_after: Millis(arguments.replace_after * 1_000),
             bucket_count: arguments.bucket_count,
             database: arguments.database,
             owner: arguments.owner,

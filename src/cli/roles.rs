@@ -9,7 +9,7 @@ use crate::{
     config::{AgentConfig, ConfigError, CoordinatorConfig, RouterConfig, ServiceUrl, urls},
     host::secret::Secret,
     model::{
-        group::{Container, GroupKind},
+        group::{Container, GroupKind, USUAL_PRIORITY},
         ids::{ClusterName, CoordinatorId, GroupId, MemberId, RouterId},
     },
 };
@@ -185,6 +185,10 @@ pub struct AgentArguments {
     /// Group this container would like to be in
     #[arg(long, env = "HOWDAH_WISH", value_name = "GROUP")]
     wish: Option<GroupId>,
+    /// Of members whose logs reach equally far, the one with the higher priority becomes primary; 0: only
+    /// where no other is known to have every acknowledged commit
+    #[arg(long, env = "HOWDAH_PRIORITY", default_value_t = USUAL_PRIORITY, value_parser = clap::value_parser!(u32).range(0..=100))]
+    priority: u32,
     /// Address of the router for SQL clients (kind query)
     #[arg(long, env = "HOWDAH_ROUTER_LISTEN", default_value = "0.0.0.0:7432", value_name = "HOST:PORT")]
     router_listen: SocketAddr,
@@ -232,6 +236,7 @@ impl TryFrom<AgentArguments> for AgentConfig {
                 kind,
                 zone: arguments.zone,
                 wish: arguments.wish,
+                priority: arguments.priority,
             },
             coordinators: urls(&arguments.coordinators),
             postgres_listen: arguments.postgres_listen,

@@ -31,6 +31,9 @@ pub struct DevArguments {
     /// PostgreSQL from 100 [default: 7400]
     #[arg(long, value_name = "PORT")]
     base_port: Option<u16>,
+    /// Failure zones that the members of each group are spread over [default: none]
+    #[arg(long, value_name = "N")]
+    zones: Option<u16>,
     /// Directory of the cluster; started again on it, it goes on with its data
     #[arg(long, default_value = ".howdah", value_name = "DIR")]
     pub dir: PathBuf,
@@ -59,6 +62,7 @@ impl DevArguments {
             spares: self.spares.unwrap_or(0),
             sql_port: self.sql_port.unwrap_or(7432),
             base_port: self.base_port.unwrap_or(7400),
+            zones: self.zones.unwrap_or(0),
         }
     }
 
@@ -72,6 +76,7 @@ impl DevArguments {
             ("--spares", self.spares),
             ("--sql-port", self.sql_port),
             ("--base-port", self.base_port),
+            ("--zones", self.zones),
         ])
     }
 }

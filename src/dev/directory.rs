@@ -102,7 +102,7 @@ impl Record {
 
 /// Flags as given; `None` was not given.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted(pub [(&'static str, Option<u16>); 7]);
+pub struct Wanted(pub [(&'static str, Option<u16>); 8]);
 
 impl Directory {
     /// Opens the directory, or makes it; `shape` is what a new cluster gets, `wanted` what an existing
@@ -250,8 +250,8 @@ fn lock(directory: &Path) -> Result<File, DirectoryError> {
 }
 
 fn conflict(directory: &Path, kept: &Shape, wanted: Wanted) -> Result<(), DirectoryError> {
-    let kept =
-        [kept.shards, kept.replicas, kept.coordinators, kept.query_nodes, kept.spares, kept.sql_port, kept.base_port];
+    let Shape { shards, replicas, coordinators, query_nodes, spares, sql_port, base_port, zones } = *kept;
+    let kept = [shards, replicas, coordinators, query_nodes, spares, sql_port, base_port, zones];
     for ((flag, given), kept) in wanted.0.into_iter().zip(kept) {
         if let Some(given) = given.filter(|given| *given != kept) {
             return Err(DirectoryError::Conflict { directory: directory.to_owned(), flag, kept, given });

@@ -21,6 +21,9 @@ pub struct Shape {
     pub sql_port: u16,
     /// Everything else is counted from here.
     pub base_port: u16,
+    /// Failure zones that the members of each group are spread over; 0: none.
+    #[serde(default)]
+    pub zones: u16,
 }
 
 /// A coordinator.
@@ -52,6 +55,8 @@ pub struct Container {
     pub name: String,
     /// Group it should be in at first; `None`: a spare.
     pub wish: Option<String>,
+    /// `zone-1`, …; `None`: the cluster has none.
+    pub zone: Option<String>,
     /// PostgreSQL.
     pub postgres: u16,
     /// Agent's health and metrics.
@@ -129,6 +134,7 @@ impl Shape {
             ("--coordinators", self.coordinators, [1, 3, 5, 7].contains(&self.coordinators), "1, 3, 5 or 7"),
             ("--query-nodes", self.query_nodes, (1..=10).contains(&self.query_nodes), "1 to 10"),
             ("--spares", self.spares, self.spares <= 64, "0 to 64"),
+            ("--zones", self.zones, self.zones <= 10, "0 to 10"),
             ("--sql-port", self.sql_port, self.sql_port >= 1024, "1024 to 65535"),
             ("--base-port", self.base_port, self.base_port >= 1024, "1024 to 65535"),
         ];
@@ -147,14 +153,17 @@ impl Shape {
         let per_shard = self.replicas + 1;
         let data = self.shards * per_shard;
         let container = |index: u16| {
-            let (name, wish, router) = if index < self.query_nodes {
-                (format!("query-{}", index + 1), Some("query".to_owned()), Some(router(index)?))
+            // Its place in its group: so no zone gets two before every zone has one.
+            let (name, wish, place, router) = if index < self.query_nodes {
+                (format!("query-{}", index + 1), Some("query".to_owned()), index, Some(router(index)?))
             } else {
                 let number = index - self.query_nodes;
                 let wish = (number < data).then(|| format!("shard-{}", number / per_shard + 1));
-                (format!("data-{}", number + 1), wish, None)
+                let place = if number < data { number % per_shard } else { number - data };
+                (format!("data-{}", number + 1), wish, place, None)
             };
-            Some(Container { name, wish, postgres: port(100 + index)?, http: port(10 + index)?, router })
+            let zone = (self.zones > 0).then(|| format!("zone-{}", place % self.zones + 1));
+            Some(Container { name, wish, zone, postgres: port(100 + index)?, http: port(10 + index)?, router })
         };
         Some(Layout {
             coordinators: (0..self.coordinators).map(coordinator).collect::<Option<_>>()?,
@@ -201,8 +210,16 @@ impl Layout {
 mod tests {
     use super::*;
 
-    const DEFAULT: Shape =
-        Shape { shards: 2, replicas: 1, coordinators: 3, query_nodes: 2, spares: 0, sql_port: 7432, base_port: 7400 };
+    const DEFAULT: Shape = Shape {
+        shards: 2,
+        replicas: 1,
+        coordinators: 3,
+        query_nodes: 2,
+        spares: 0,
+        sql_port: 7432,
+        base_port: 7400,
+        zones: 0,
+    };
 
     #[test]
     fn the_default_has_the_documented_ports() {
@@ -221,6 +238,14 @@ mod tests {
     fn spares_wish_nothing() {
         let layout = Shape { spares: 1, ..DEFAULT }.layout().expect("it fits");
         assert_eq!(layout.containers[6].wish, None);
+    }
+
+    #[test]
+    fn members_of_a_group_are_spread_over_zones() {
+        let layout = Shape { zones: 2, spares: 2, ..DEFAULT }.layout().expect("it fits");
+        let zones: Vec<_> = layout.containers.iter().map(|it| it.zone.as_deref().unwrap_or("none")).collect();
+        assert_eq!(zones, ["zone-1", "zone-2", "zone-1", "zone-2", "zone-1", "zone-2", "zone-1", "zone-2"]);
+        assert!(DEFAULT.layout().expect("it fits").containers.iter().all(|it| it.zone.is_none()));
     }
 
     #[test]

@@ -75,6 +75,7 @@ impl<'a> Parts<'a> {
             ("--http", local(it.http)),
         ];
         flags.extend(it.wish.clone().map(|wish| ("--wish", wish)));
+        flags.extend(it.zone.clone().map(|zone| ("--zone", zone)));
         if let Some(router) = it.router {
             flags.push(("--router-listen", local(router.sql)));
             flags.push(("--router-read-only-listen", local(router.read_only)));

@@ -141,6 +141,7 @@ mod tests {
             spares: 0,
             sql_port: 7432,
             base_port: 7400,
+            zones: 0,
         };
         let layout = shape.layout().expect("it fits");
         let with = |change: fn(&mut Status)| {

@@ -7,6 +7,7 @@ use super::{
     group::{Cohort, Container, GroupKind},
     ids::{ClusterName, GroupId, MemberId},
     numbers::{Epoch, Millis, Revision, Timeline},
+    policy::Reads,
 };
 
 /// The order itself.
@@ -79,6 +80,8 @@ pub struct GoalSettings {
     pub heartbeat: Millis,
     /// See `Policy::isolation_timeout`.
     pub isolation_timeout: Millis,
+    /// See `Policy::reads`.
+    pub reads: Reads,
     /// See `Policy::slot_wal_keep_mb`.
     pub slot_wal_keep_mb: u32,
 }

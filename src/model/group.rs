@@ -20,6 +20,15 @@ pub enum GroupKind {
     Shard,
 }
 
+/// Priority of a container that was given none: in the middle, as in other clusters of this kind.
+pub const USUAL_PRIORITY: u32 = 50;
+/// The highest.
+pub const HIGHEST_PRIORITY: u32 = 100;
+
+fn usual_priority() -> u32 {
+    USUAL_PRIORITY
+}
+
 /// Where a container can be reached, and what it offers. Registered by its agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
@@ -35,6 +44,11 @@ pub struct Container {
     pub zone: String,
     /// The group it would like to be in, where it has no group yet; `None`: any of its kind.
     pub wish: Option<GroupId>,
+    /// 0 to [`HIGHEST_PRIORITY`]. Of members whose logs reach equally far the one with the higher priority
+    /// is elected. 0: not elected while another recruit is known to have every acknowledged commit, and
+    /// never chosen for a switchover that names nobody.
+    #[serde(default = "usual_priority")]
+    pub priority: u32,
 }
 
 /// The standbys whose acknowledgement counts, and how many of them a commit waits for:

@@ -4,9 +4,10 @@
 use super::{InvalidMessage, invalid, list, name, nonzero, optional_name, pb::agent as pb, port, required};
 use crate::model::{
     goal::{Goal, GoalSettings, Order},
-    group::{Cohort, Container, GroupKind},
+    group::{Cohort, Container, GroupKind, HIGHEST_PRIORITY, USUAL_PRIORITY},
     numbers::{Epoch, Lsn, Millis, Position, Revision, Timeline},
     observed::{DataState, PostgresSeen, Recruited, Registration, Report, StandbySeen, TableSeen},
+    policy::Reads,
 };
 
 /// What an agent says.
@@ -113,6 +114,7 @@ impl From<Container> for pb::Container {
             kind: pb::GroupKind::from(it.kind).into(),
             zone: it.zone,
             wish: it.wish.map(Into::into).unwrap_or_default(),
+            priority: Some(it.priority),
         }
     }
 }
@@ -124,6 +126,10 @@ impl TryFrom<pb::Container> for Container {
         if it.host.is_empty() || it.host.contains(|c: char| c.is_whitespace() || c == '\'') {
             return Err(invalid("Container.host", format!("{:?} is not a host name or IP address", it.host)));
         }
+        let priority = it.priority.unwrap_or(USUAL_PRIORITY);
+        if priority > HIGHEST_PRIORITY {
+            return Err(invalid("Container.priority", format!("{priority} is not 0 to {HIGHEST_PRIORITY}")));
+        }
         let number = nonzero(it.port).ok_or_else(|| invalid("Container.port", "is 0"))?;
         Ok(Self {
             id: name(&it.id, "Container.id")?,
@@ -132,6 +138,7 @@ impl TryFrom<pb::Container> for Container {
             kind: group_kind(it.kind, "Container.kind")?,
             zone: it.zone,
             wish: optional_name(&it.wish, "Container.wish")?,
+            priority,
         })
     }
 }
@@ -189,6 +196,7 @@ impl From<GoalSettings> for pb::GoalSettings {
             heartbeat_ms: it.heartbeat.0,
             isolation_timeout_ms: it.isolation_timeout.0,
             slot_wal_keep_mb: it.slot_wal_keep_mb,
+            strict_reads: it.reads == Reads::Strict,
         }
     }
 }
@@ -200,6 +208,7 @@ impl From<pb::GoalSettings> for GoalSettings {
             owner: it.owner,
             heartbeat: Millis(it.heartbeat_ms),
             isolation_timeout: Millis(it.isolation_timeout_ms),
+            reads: if it.strict_reads { Reads::Strict } else { Reads::Available },
             slot_wal_keep_mb: it.slot_wal_keep_mb,
         }
     }

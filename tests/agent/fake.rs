@@ -20,6 +20,7 @@ use howdah::{
         ids::MemberId,
         numbers::{Epoch, Millis, Revision, Timeline},
         observed::{PostgresSeen, Report},
+        policy::Reads,
     },
     wire::{
         agent::{AgentSays, CoordinatorSays},
@@ -150,6 +151,7 @@ impl Group {
                 kind: GroupKind::Shard,
                 zone: String::new(),
                 wish: None,
+                priority: 50,
             };
             (id(name), Member { container, http: free_port(), child: None })
         };
@@ -217,6 +219,7 @@ impl Group {
                 owner: "howdah".to_owned(),
                 heartbeat: Millis(100),
                 isolation_timeout: Millis(3_000),
+                reads: Reads::Available,
                 slot_wal_keep_mb: 1_000,
             },
         };

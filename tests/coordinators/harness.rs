@@ -251,6 +251,7 @@ fn registration(cluster: &str) -> AgentMessage {
         kind: 2,
         zone: String::new(),
         wish: String::new(),
+        priority: None,
     };
     let registration = Registration { cluster: cluster.to_owned(), container: Some(container), incarnation: 1 };
     AgentMessage { message: Some(agent_message::Message::Registration(registration)) }

@@ -13,11 +13,11 @@ use howdah::{
         state::State,
     },
     model::{
-        group::{Cohort, Container, Group, GroupKind, Phase, Reign},
+        group::{Cohort, Container, Group, GroupKind, Phase, Reign, USUAL_PRIORITY},
         ids::{GroupId, MemberId, RouterId},
         numbers::{Epoch, Millis, Revision, Timeline},
         observed::{DataState, PostgresSeen, Recruited, Report, RouterReport},
-        policy::Policy,
+        policy::{AckZones, Policy},
     },
 };
 
@@ -65,7 +65,7 @@ impl Stage {
     }
 
     /// A container that has registered. Its wish is its name's beginning, where that names a group.
-    pub fn connect(&mut self, name: &str, zone: &str, wish: Option<&str>) {
+    pub fn connect(&mut self, name: &str, zone: &str, wish: Option<&str>, priority: Option<u32>) {
         self.sequence += 1;
         let kind = if name.starts_with('q') { GroupKind::Query } else { GroupKind::Shard };
         let container = Container {
@@ -75,20 +75,27 @@ impl Stage {
             kind,
             zone: zone.to_owned(),
             wish: wish.map(|wish| wish.parse().expect("a name")),
+            priority: priority.unwrap_or(USUAL_PRIORITY),
         };
         self.observed.member_connected(container, Connection(self.sequence), Millis(self.now));
     }
 
-    /// `shard-1` of these members, serving since a while: the first one reigns.
+    /// `shard-1` of these members, serving since a while: the first one reigns. What was said of one as a
+    /// container before stands.
     pub fn serve(&mut self, members: &[&str], acks: u32) {
         for member in members {
-            self.connect(member, "", None);
+            if !self.observed.members.contains_key(&id(member)) {
+                self.connect(member, "", None, None);
+            }
             let container = self.observed.members[&id(member)].container.clone();
             self.command(Command::Register { container });
         }
         self.state.membership.extend(members.iter().map(|member| (id(member), group_id())));
         let all: BTreeMap<_, _> = members.iter().map(|m| (id(m), self.state.containers[&id(m)].clone())).collect();
-        let standbys = all.keys().filter(|member| member.as_str() != members[0]).cloned().collect();
+        let zone = all[&id(members[0])].zone.clone();
+        let other = self.state.policy.ack_zones == AckZones::Other;
+        let counts = |it: &&Container| it.id.as_str() != members[0] && !(other && it.zone == zone);
+        let standbys = all.values().filter(counts).map(|it| it.id.clone()).collect();
         let cohort = Cohort { standbys, acks, ordered_at: Revision(1) };
         let (recorded, ordered) = (cohort.clone(), cohort);
         let reign = Reign { epoch: Epoch(1), primary: id(members[0]), timeline: Timeline(2), recorded, ordered };

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `policy acks=1 durability=strict …` | before all others; otherwise the default policy, no groups |
 //! | `serving a b c acks=1` | group `shard-1` serves in epoch 1 on timeline 2; `a` reigns, the others are its cohort |
-//! | `container x zone=z wish=g` | a container registers |
+//! | `container x zone=z wish=g priority=9` | a container registers; before `serving`: so it is when that begins |
 //! | `a primary 2:100 b=100 c=90` | `a` reports, from now on with every heartbeat: primary, where its log ends, who streams from it and has flushed what; `epoch=` and `old-cohort` where they are not the newest ones |
 //! | `b standby 2:100 from=a` | `b` streams from `a`; without `from` it stands still; `recruited` answers a recruitment |
 //! | `a live 2:100` | a primary in good health that answers a recruitment |
@@ -30,7 +30,7 @@ use howdah::{
         group::{Cohort, Phase},
         numbers::{Epoch, Lsn, Position, Revision, Timeline},
         observed::{DataState, PostgresSeen, Recruited, StandbySeen},
-        policy::{Durability, Policy},
+        policy::{AckZones, Durability, Policy, Reads},
     },
 };
 
@@ -82,13 +82,15 @@ pub fn play(name: &str, text: &str) {
 
 fn policy(sentence: &Sentence<'_>) -> Policy {
     let number = |key, default| sentence.number(key).map_or(default, |n| u32::try_from(n).expect("small"));
-    let strict = sentence.pairs.get("durability") == Some(&"strict");
+    let is = |key, value| sentence.pairs.get(key) == Some(&value);
     Policy {
         shards: number("shards", 0),
         replicas: number("replicas", 1),
         query_members: number("query", 0),
         acks: number("acks", 1),
-        durability: if strict { Durability::Strict } else { Durability::Available },
+        durability: if is("durability", "strict") { Durability::Strict } else { Durability::Available },
+        ack_zones: if is("ack-zones", "other") { AckZones::Other } else { AckZones::Any },
+        reads: if is("reads", "strict") { Reads::Strict } else { Reads::Available },
         ..Policy::default()
     }
 }
@@ -99,7 +101,9 @@ fn play_line(stage: &mut Stage, line: &str, sentence: &Sentence<'_>, at: &str) {
             stage.serve(members, u32::try_from(sentence.number("acks").unwrap_or(1)).expect("small"));
         }
         ["container", name] => {
-            stage.connect(name, sentence.pairs.get("zone").unwrap_or(&""), sentence.pairs.get("wish").copied());
+            let priority = sentence.number("priority").map(|n| u32::try_from(n).expect("small"));
+            let (zone, wish) = (sentence.pairs.get("zone").unwrap_or(&""), sentence.pairs.get("wish").copied());
+            stage.connect(name, zone, wish, priority);
         }
         ["router", name] => {
             let open = u32::try_from(sentence.number("open").unwrap_or(0)).expect("small");

@@ -313,7 +313,7 @@ impl World {
             let Some(agent) = self.agent(member) else { return };
             agent.inputs.now = now;
             if agent.line.is_some() {
-                agent.inputs.coordinator_seen = now;
+                (agent.inputs.coordinator_seen, agent.inputs.leader_seen) = (now, now);
             }
             let landed = agent.landed.as_ref().map(|landed| landed.action.clone());
             agent.inputs.under_way = agent.exclusive.as_ref().map(|doing| doing.action.clone()).or(landed);

@@ -28,8 +28,8 @@ const ROUNDS: usize = 5;
 const TURNS: u32 = 5;
 
 fn container(id: &MemberId) -> Container {
-    let host = "127.0.0.1".to_owned();
-    Container { id: id.clone(), host, port: 7500, kind: GroupKind::Shard, zone: String::new(), wish: None }
+    let (host, zone) = ("127.0.0.1".to_owned(), String::new());
+    Container { id: id.clone(), host, port: 7500, kind: GroupKind::Shard, zone, wish: None, priority: 50 }
 }
 
 fn report(member: &MemberId, postgres: PostgresSeen) -> Report {

@@ -330,6 +330,7 @@ impl World {
             kind: *kind,
             zone: format!("z{}", machine.zone),
             wish: None,
+            priority: 50,
         }
     }
 

@@ -9,6 +9,7 @@ use crate::model::{
     group::Cohort,
     ids::MemberId,
     numbers::{Millis, Timeline},
+    policy::Reads,
 };
 
 use super::{
@@ -134,14 +135,17 @@ fn verdict(inputs: &Inputs, state: State) -> Verdict {
 }
 
 /// Cut off from every coordinator *and* from the standbys it needs: it cannot commit, and must not
-/// serve stale reads for longer.
+/// serve stale reads for longer. With strict reads a coordinator that does not lead is as good as none:
+/// it cannot know whether another member was elected (`Policy::fenced_after` counts on that).
 fn isolated(inputs: &Inputs) -> bool {
     let (Postgres::Primary(_), Some(goal)) = (&inputs.postgres, &inputs.goal) else { return false };
     let timeout = goal.settings.isolation_timeout;
     let needs_standbys = inputs.applied.as_ref().is_some_and(|cohort| cohort.acks > 0);
-    needs_standbys
-        && inputs.now.since(inputs.coordinator_seen) > timeout
-        && inputs.now.since(inputs.cohort_seen) > timeout
+    let seen = match goal.settings.reads {
+        Reads::Available => inputs.coordinator_seen,
+        Reads::Strict => inputs.leader_seen,
+    };
+    needs_standbys && inputs.now.since(seen) > timeout && inputs.now.since(inputs.cohort_seen) > timeout
 }
 
 /// A clone or rewind that cannot reach consistency is fetched anew.

@@ -50,6 +50,7 @@ impl Inputs {
             not_streaming_since: None,
             starting_since: None,
             coordinator_seen: now,
+            leader_seen: now,
             cohort_seen: now,
             failure: None,
         }

@@ -159,6 +159,8 @@ pub struct Inputs {
     pub starting_since: Option<Millis>,
     /// When a coordinator last answered.
     pub coordinator_seen: Millis,
+    /// When a line to a leader was last open.
+    pub leader_seen: Millis,
     /// When the cohort was last seen streaming, on a primary.
     pub cohort_seen: Millis,
     /// The last failure.

@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, fmt::Write as _};
 use crate::model::{
     group::{Cohort, Container},
     ids::MemberId,
+    policy::WAL_SENDER_TIMEOUT,
 };
 
 /// The role standbys stream as.
@@ -34,7 +35,7 @@ pub struct Fixed<'a> {
 /// `howdah.conf`. The reasons for the numbers stand beside them.
 pub fn fixed(settings: &Fixed<'_>) -> String {
     let Fixed { listen, port, slot_wal_keep_mb } = settings;
-    let listen = quote(listen);
+    let (listen, wal_sender_timeout) = (quote(listen), WAL_SENDER_TIMEOUT);
     format!(
         "# Written by howdah before every start; changes are lost.
 listen_addresses = {listen}
@@ -61,7 +62,7 @@ max_slot_wal_keep_size = '{slot_wal_keep_mb}MB'
 wal_retrieve_retry_interval = '100ms'
 wal_receiver_status_interval = '1s'
 wal_receiver_timeout = '5s'
-wal_sender_timeout = '5s'
+wal_sender_timeout = '{wal_sender_timeout}ms'
 recovery_target_timeline = 'latest'
 # One call before recovery instead of an fsync of each of a thousand files.
 recovery_init_sync_method = 'syncfs'

@@ -36,6 +36,7 @@ use crate::{
 };
 
 use super::{
+    coordinator_client::Contact,
     core::{
         action::{Action, Decision},
         decide::decide,
@@ -66,8 +67,8 @@ const LOG_EVERY: Millis = Millis(60_000);
 pub struct Links {
     /// From the coordinator.
     pub orders: mpsc::Receiver<CoordinatorSays>,
-    /// When a coordinator last answered.
-    pub contact: watch::Receiver<Millis>,
+    /// When coordinators last answered.
+    pub contact: watch::Receiver<Contact>,
     /// To the coordinator, and to the probes: the newest report.
     pub reports: watch::Sender<Option<Report>>,
     /// The router's process.
@@ -304,7 +305,8 @@ impl Runner {
     fn turn(&mut self) -> io::Result<()> {
         loop {
             self.inputs.now = self.clock.now();
-            self.inputs.coordinator_seen = *self.links.contact.borrow();
+            let contact = *self.links.contact.borrow();
+            (self.inputs.coordinator_seen, self.inputs.leader_seen) = (contact.any, contact.leader);
             let landed = self.landed.as_ref().map(|(_, action, _)| action.clone());
             self.inputs.under_way = self.exclusive.action().cloned().or(landed);
             self.inputs.awaiting = self.awaiting.action().cloned();

@@ -1,21 +1,23 @@
 //! Steps 3 and 4 of the protocol: who is recruited, whether that is enough, who wins, and with which
 //! cohort. Called by the planner while an epoch is open, and by `report` to say what is missing.
 
-use std::{cmp::Reverse, collections::BTreeSet};
+use std::collections::BTreeSet;
 
 use super::{
-    cohort::enough,
-    command::{Command, OperationKind, Proposal},
+    cohort::{counts, enough},
+    command::{Command, Proposal},
     observed::Condition,
     planner::World,
+    stale_reads,
     state::goes_on,
+    winner::winner,
 };
 use crate::model::{
     group::{Cohort, Group, Phase, Reign},
     ids::MemberId,
     numbers::{Lsn, Millis, Position},
     observed::{DataState, PostgresSeen, Report},
-    policy::Durability,
+    policy::{AckZones, Durability},
 };
 
 /// With enough recruits, how long the others that are reachable may still join: a standby is recruited
@@ -126,6 +128,9 @@ pub fn elect(world: &World<'_>, group: &Group, target: Option<&MemberId>, accept
     }
     let winner = winner(world, group, &recruits, target)?;
     let goes_on = winner.live && goes_on(group, winner.member, winner.position.timeline);
+    if lossless && !goes_on && lacks_zone(world, group, winner.member).is_some() {
+        return None;
+    }
     let timeline = if goes_on { winner.position.timeline } else { group.last_timeline.next() };
     let cohort = match &group.reign {
         Some(reign) if goes_on => kept_cohort(world, reign, winner, &recruits),
@@ -174,22 +179,6 @@ fn waits(
         || (open_for < TARGET_GRACE && target.is_some_and(missing))
 }
 
-/// The furthest; of equals the target, then whoever did not reign last, then the first name. A person
-/// who asks for a failover wants another primary, if one can be had without a loss.
-fn winner<'a, 'r>(
-    world: &World<'_>,
-    group: &Group,
-    recruits: &'r [Recruit<'a>],
-    target: Option<&MemberId>,
-) -> Option<&'r Recruit<'a>> {
-    let reigned = |recruit: &Recruit<'_>| group.reign.as_ref().is_some_and(|reign| reign.primary == *recruit.member);
-    let forced = world.running(&group.id).any(|o| matches!(o.kind, OperationKind::Failover { .. }));
-    let without_it = forced && group.reign.as_ref().is_some_and(|reign| cohort_quorum(reign, recruits));
-    recruits.iter().filter(|recruit| !(without_it && reigned(recruit))).max_by_key(|recruit| {
-        (recruit.position, target == Some(recruit.member), !reigned(recruit), Reverse(recruit.member))
-    })
-}
-
 /// Recruits that can follow the winner as they are: others would have to be rewound first.
 fn followers<'a>(winner: &Recruit<'_>, recruits: &'a [Recruit<'a>]) -> impl Iterator<Item = &'a Recruit<'a>> {
     let (member, end) = (winner.member.clone(), winner.position);
@@ -210,21 +199,48 @@ fn kept_cohort(world: &World<'_>, reign: &Reign, winner: &Recruit<'_>, recruits:
     Cohort { standbys, acks, ..Cohort::default() }
 }
 
-/// The cohort of a promoted primary: `strict` counts on everyone, `available` on who can follow now.
+/// The cohort of a promoted primary: `strict` counts on everyone, `available` on who can follow now; of
+/// these, on whom policy lets count.
 fn first_cohort(world: &World<'_>, group: &Group, winner: &Recruit<'_>, recruits: &[Recruit<'_>]) -> Cohort {
     let near = |recruit: &&Recruit<'_>| winner.live || winner.position.lsn.0 - recruit.position.lsn.0 <= SMALL_LAG;
     let standbys: BTreeSet<_> = match world.policy().durability {
         Durability::Strict => group.members.keys().filter(|id| *id != winner.member).cloned().collect(),
         Durability::Available => followers(winner, recruits).filter(near).map(|r| r.member.clone()).collect(),
     };
+    let standbys: BTreeSet<_> =
+        standbys.into_iter().filter(|id| counts(world.policy(), group, winner.member, id)).collect();
     let acks = world.policy().acks.min(u32::try_from(standbys.len()).unwrap_or(u32::MAX));
     Cohort { standbys, acks, ..Cohort::default() }
 }
 
+/// Why `strict` elects nobody although there are enough recruits: commits were acknowledged in another
+/// zone, and no member of the group could do so for this primary.
+fn lacks_zone(world: &World<'_>, group: &Group, winner: &MemberId) -> Option<String> {
+    let policy = world.policy();
+    let asked = policy.durability == Durability::Strict && policy.ack_zones == AckZones::Other;
+    let acknowledged = group.reign.as_ref().is_some_and(|reign| reign.recorded.acks > 0);
+    let there = group.members.keys().any(|id| id != winner && counts(policy, group, winner, id));
+    (asked && acknowledged && !there).then(|| {
+        format!(
+            "no member is in another zone than {winner} (durability = strict, ack_zones = other): bring one back with \
+             its zone, or accept a loss with `howdah failover {} --accept-data-loss`",
+            group.id
+        )
+    })
+}
+
 /// What an open epoch waits for, in one sentence; `None`: for nothing but time.
 pub fn waits_for(world: &World<'_>, group: &Group) -> Option<String> {
-    match group.phase {
-        Phase::Recruiting { accept_data_loss: false, .. } => quorum(group, &recruits(world, group)).err(),
+    match &group.phase {
+        Phase::Recruiting { target, accept_data_loss: false } => {
+            let recruits = recruits(world, group);
+            let winner = |()| winner(world, group, &recruits, target.as_ref());
+            match quorum(group, &recruits).map(winner) {
+                Err(missing) => Some(missing),
+                Ok(winner) => winner.filter(|it| !it.live).and_then(|it| lacks_zone(world, group, it.member)),
+            }
+        }
+        Phase::Promoting { next } => stale_reads::waits(world, group, next),
         _ => None,
     }
 }

@@ -27,7 +27,7 @@ use crate::model::{
     ids::MemberId,
     numbers::Lsn,
     observed::{DataState, PostgresSeen, Report, StandbySeen},
-    policy::Durability,
+    policy::{AckZones, Durability, Policy},
 };
 
 /// Whether every set of acks that is enough under `applied` meets every set of recruits that is enough
@@ -51,6 +51,15 @@ pub fn enough(recorded: &Cohort) -> Option<usize> {
     (recorded.acks > 0).then(|| recorded.standbys.len() + 1 - recorded.acks as usize)
 }
 
+/// Whether policy lets a standby's acknowledgement count for this primary.
+pub fn counts(policy: &Policy, group: &Group, primary: &MemberId, standby: &MemberId) -> bool {
+    let zone = |id: &MemberId| group.members.get(id).map(|member| member.zone.as_str());
+    match policy.ack_zones {
+        AckZones::Any => true,
+        AckZones::Other => zone(standby) != zone(primary),
+    }
+}
+
 /// The next step of the cohort of a reign that serves.
 pub fn step(world: &World<'_>, group: &Group, reign: &Reign) -> Option<Proposal> {
     let report = world.fresh_report(&reign.primary)?;
@@ -58,7 +67,7 @@ pub fn step(world: &World<'_>, group: &Group, reign: &Reign) -> Option<Proposal>
     if *epoch != reign.epoch {
         return None;
     }
-    let view = View { world, group, end: position.lsn, standbys };
+    let view = View { world, group, primary: &reign.primary, end: position.lsn, standbys };
     let confirmed = applied.ordered_at == reign.ordered.ordered_at;
     let (recorded, ordered, reason) = if reign.recorded.same(&reign.ordered) {
         if confirmed { view.next(&reign.recorded)? } else { view.shrink(&reign.recorded, &reign.ordered)? }
@@ -79,7 +88,7 @@ pub fn promise_less(world: &World<'_>, group: &Group, next: &Reign) -> Option<Pr
     if applied.ordered_at != next.ordered.ordered_at {
         return None;
     }
-    let view = View { world, group, end: position.lsn, standbys };
+    let view = View { world, group, primary: &next.primary, end: position.lsn, standbys };
     let (recorded, ordered, reason) = view.shrink(&next.recorded, &next.ordered)?;
     Some(world.propose(group, Command::SetCohort { group: group.id.clone(), recorded, ordered }, reason))
 }
@@ -90,6 +99,7 @@ type Step = (Cohort, Cohort, String);
 struct View<'a> {
     world: &'a World<'a>,
     group: &'a Group,
+    primary: &'a MemberId,
     end: Lsn,
     standbys: &'a [StandbySeen],
 }
@@ -104,7 +114,25 @@ impl View<'_> {
         let near = self.seen(member).is_some_and(|seen| self.end.0.saturating_sub(seen.flushed.0) <= SMALL_LAG);
         let ready =
             |report: &Report| matches!(report.data, DataState::Ready { .. }) && report.promise == self.group.epoch;
-        near && self.world.fresh_report(member).is_some_and(ready)
+        near && self.counts(member) && self.world.fresh_report(member).is_some_and(ready)
+    }
+
+    fn counts(&self, member: &MemberId) -> bool {
+        counts(self.world.policy(), self.group, self.primary, member)
+    }
+
+    /// Those of a cohort that are no good to it any more, and why.
+    fn out(&self, cohort: &Cohort) -> Option<(BTreeSet<MemberId>, String)> {
+        let lost: BTreeSet<_> = cohort.standbys.iter().filter(|id| self.gone(id)).cloned().collect();
+        let odd: BTreeSet<_> = cohort.standbys.iter().filter(|id| !self.counts(id) && !lost.contains(*id)).collect();
+        let odd: BTreeSet<_> = odd.into_iter().cloned().collect();
+        let parts = [(&lost, "is lost"), (&odd, "does not count any more")];
+        let parts: Vec<_> = parts
+            .iter()
+            .filter(|(who, _)| !who.is_empty())
+            .map(|(who, what)| format!("{} {what}", names(who)))
+            .collect();
+        (!parts.is_empty()).then(|| (&lost | &odd, parts.join(", ")))
     }
 
     /// Has not streamed for `degrade_after`.
@@ -141,24 +169,22 @@ impl View<'_> {
         if self.world.policy().durability == Durability::Strict {
             return None;
         }
-        let gone: BTreeSet<_> = ordered.standbys.iter().filter(|id| self.gone(id)).cloned().collect();
-        let left = u32::try_from(ordered.standbys.len() - gone.len()).unwrap_or(u32::MAX);
+        let (out, why) = self.out(ordered)?;
+        let left = u32::try_from(ordered.standbys.len() - out.len()).unwrap_or(u32::MAX);
         if left >= ordered.acks {
             return None;
         }
-        let reason = format!("{} is lost: going on with {left} acknowledgements", names(&gone));
+        let reason = format!("{why}: going on with {left} acknowledgements");
         let fewer = |old: &Cohort| Cohort { acks: old.acks.min(left), ..old.clone() };
         Some((fewer(recorded), fewer(ordered), reason))
     }
 
     fn leave(&self, now: &Cohort) -> Option<Step> {
-        let gone: BTreeSet<_> = now.standbys.iter().filter(|id| self.gone(id)).cloned().collect();
-        let left = now.standbys.len() - gone.len();
-        if gone.is_empty() || left < now.acks as usize {
+        let (out, reason) = self.out(now)?;
+        if now.standbys.len() - out.len() < now.acks as usize {
             return None;
         }
-        let reason = format!("{} is lost", names(&gone));
-        let new = Cohort { standbys: now.standbys.difference(&gone).cloned().collect(), ..now.clone() };
+        let new = Cohort { standbys: now.standbys.difference(&out).cloned().collect(), ..now.clone() };
         let recorded = if weaker(&new, now) { new.clone() } else { now.clone() };
         Some((recorded, new, reason))
     }

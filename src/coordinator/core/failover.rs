@@ -5,7 +5,7 @@ use super::{
     candidate,
     command::{Command, OperationKind, Proposal},
     planner::World,
-    suspicion,
+    stale_reads, suspicion,
 };
 use crate::model::{
     group::{Group, Phase, Reign},
@@ -56,8 +56,11 @@ pub fn serving(world: &World<'_>, group: &Group, next: &Reign) -> Option<Proposa
     let PostgresSeen::Primary { epoch, position, applied, .. } = &report.postgres else { return None };
     let open =
         *epoch == next.epoch && position.timeline == next.timeline && applied.ordered_at == next.ordered.ordered_at;
+    if !open || stale_reads::waits(world, group, next).is_some() {
+        return None;
+    }
     let command = Command::Serving { group: group.id.clone(), epoch: next.epoch };
-    open.then(|| world.propose(group, command, format!("the epoch row of {} is acknowledged", next.primary)))
+    Some(world.propose(group, command, format!("the epoch row of {} is acknowledged", next.primary)))
 }
 
 /// Takes the write authority from whoever has it.

@@ -30,6 +30,7 @@ pub fn goal(state: &State, member: &MemberId) -> Option<Goal> {
             owner: policy.owner.clone(),
             heartbeat: policy.heartbeat,
             isolation_timeout: policy.isolation_timeout,
+            reads: policy.reads,
             slot_wal_keep_mb: policy.slot_wal_keep_mb,
         },
     })

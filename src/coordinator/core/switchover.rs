@@ -109,10 +109,13 @@ fn asked_for<'a>(world: &World<'a>, group: &'a Group) -> Option<&'a Operation> {
     world.running(&group.id).find(|operation| matches!(operation.kind, OperationKind::Switchover { .. }))
 }
 
-/// The standby of the cohort that is furthest, by its primary's word.
+/// The best standby for a switchover that names nobody: of those that can take over at once, one of the
+/// cohort, then of the highest priority (0 is never chosen), then the furthest by its primary's word.
 fn best(world: &World<'_>, group: &Group, reign: &Reign) -> Option<MemberId> {
-    let near = group.members.keys().filter(|id| ready(world, group, reign, id));
-    near.max_by_key(|id| (reign.recorded.standbys.contains(*id), flushed(world, reign, id))).cloned()
+    let near = group.members.values().filter(|it| it.priority > 0 && ready(world, group, reign, &it.id));
+    let best =
+        near.max_by_key(|it| (reign.recorded.standbys.contains(&it.id), it.priority, flushed(world, reign, &it.id)));
+    best.map(|it| it.id.clone())
 }
 
 /// It streams from the primary, is near its end, and its agent can be recruited.

@@ -18,6 +18,7 @@ fn container() -> Container {
         kind: GroupKind::Shard,
         zone: "a".into(),
         wish: Some("shard-1".parse().expect("a name")),
+        priority: 0,
     }
 }
 
@@ -105,6 +106,7 @@ fn goals_come_back() {
                 owner: "howdah".into(),
                 heartbeat: Millis(100),
                 isolation_timeout: Millis(3000),
+                reads: Reads::Strict,
                 slot_wal_keep_mb: 4,
             },
         })));

@@ -16,6 +16,7 @@ use crate::{
         group::{Container, GroupKind},
         numbers::{Epoch, Lsn, Position, Revision},
         observed::StandbySeen,
+        policy::Reads,
     },
 };
 
@@ -28,7 +29,8 @@ fn member(name: &str) -> MemberId {
 
 fn container(name: &str) -> Container {
     let id = member(name);
-    Container { id, host: "127.0.0.1".to_owned(), port: 5432, kind: GroupKind::Shard, zone: String::new(), wish: None }
+    let (host, zone) = ("127.0.0.1".to_owned(), String::new());
+    Container { id, host, port: 5432, kind: GroupKind::Shard, zone, wish: None, priority: 50 }
 }
 
 fn cohort() -> Cohort {
@@ -50,6 +52,7 @@ fn goal(order: Order) -> Goal {
             owner: "howdah".to_owned(),
             heartbeat: Millis(100),
             isolation_timeout: Millis(3_000),
+            reads: Reads::Available,
             slot_wal_keep_mb: 100,
         },
     }
@@ -206,6 +209,11 @@ fn isolation_needs_both_the_coordinators_and_the_cohort_to_be_gone() {
     assert_eq!(decide(&world).action, Some(Action::StopFast));
     assert_eq!(decide(&Inputs { coordinator_seen: Millis(13_900), ..world.clone() }).action, None);
     assert_eq!(decide(&Inputs { cohort_seen: Millis(13_900), ..world.clone() }).action, None);
+    // With strict reads a coordinator that cannot say who reigns is none.
+    let mut strict = Inputs { coordinator_seen: Millis(13_900), ..world.clone() };
+    strict.goal.as_mut().expect("given above").settings.reads = Reads::Strict;
+    assert_eq!(decide(&strict).action, Some(Action::StopFast));
+    assert_eq!(decide(&Inputs { leader_seen: Millis(13_900), ..strict }).action, None);
     let alone = Cohort { acks: 0, ..cohort() };
     let order = Order::Reign { timeline: TIMELINE, cohort: alone.clone() };
     assert_eq!(decide(&Inputs { applied: Some(alone), goal: Some(goal(order)), ..world }).action, None);

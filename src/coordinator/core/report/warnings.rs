@@ -2,9 +2,10 @@
 
 use super::forming;
 use crate::{
-    coordinator::core::{candidate, planner::World, suspicion},
+    coordinator::core::{candidate, cohort, planner::World, suspicion},
     model::{
         group::{Group, GroupKind, Phase, Reign},
+        ids::MemberId,
         observed::{DataState, PostgresSeen, Report},
         policy::Durability,
     },
@@ -36,7 +37,9 @@ fn phase(world: &World<'_>, group: &Group, warnings: &mut Vec<String>) {
             warnings.push(format!("{id} has no primary, its writes wait: {why}"));
         }
         (Phase::Promoting { next }, _) => {
-            warnings.push(format!("{id} has no primary yet, its writes wait: {} is being promoted", next.primary));
+            let why = candidate::waits_for(world, group);
+            let why = why.unwrap_or_else(|| format!("{} is being promoted", next.primary));
+            warnings.push(format!("{id} has no primary yet, its writes wait: {why}"));
         }
         (_, Some(reign)) => {
             lost_primary(world, group, reign, warnings);
@@ -69,9 +72,15 @@ fn durability(world: &World<'_>, group: &Group, reign: &Reign, warnings: &mut Ve
         } else {
             String::new()
         };
-        warnings.push(format!(
-            "{id} commits with {acks} of {wanted} standby acknowledgements{risk}; bring its standbys back"
-        ));
+        let counted = |member: &&MemberId| {
+            **member != reign.primary && cohort::counts(world.policy(), group, &reign.primary, member)
+        };
+        let way_out = if group.members.keys().any(|member| counted(&member)) {
+            "bring its standbys back".to_owned()
+        } else {
+            format!("add a standby in another zone than that of {} (ack_zones = other)", reign.primary)
+        };
+        warnings.push(format!("{id} commits with {acks} of {wanted} standby acknowledgements{risk}; {way_out}"));
     }
     if let Some(PostgresSeen::Primary { standbys, .. }) = world.fresh_report(&reign.primary).map(|r| &r.postgres) {
         let there = standbys.iter().filter(|s| s.streaming && reign.ordered.standbys.contains(&s.member)).count();

@@ -62,6 +62,7 @@ impl Cluster {
                 kind: GroupKind::Shard,
                 zone: String::new(),
                 wish: None,
+                priority: 50,
             };
             self.run(Command::Register { container });
         }
