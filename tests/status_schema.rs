@@ -49,6 +49,7 @@ fn full() -> Status {
         cohort: vec![text()],
         acks: 1,
         reason: text(),
+        paused: true,
         members: vec![member()],
     };
     let router = RouterStatus {

@@ -130,6 +130,22 @@ pub enum AdminCommand {
         #[command(flatten)]
         changing: Changing,
     },
+    /// Maintenance: change no primary and no members but as people ask; a lost primary is not replaced
+    Pause {
+        /// The group [default: every group there is]
+        group: Option<GroupId>,
+        /// Whom to ask, and whether to wait.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// End maintenance
+    Resume {
+        /// The group [default: every group there is]
+        group: Option<GroupId>,
+        /// Whom to ask, and whether to wait.
+        #[command(flatten)]
+        changing: Changing,
+    },
 }
 
 /// `howdah shard`.

@@ -133,6 +133,18 @@ impl Client {
         Ok(self.call(async |mut to| to.replace_coordinator(request.clone()).await).await?.try_into()?)
     }
 
+    /// Begins maintenance of a group, or of all.
+    pub async fn pause(&self, key: &str, group: Option<&GroupId>) -> Result<OperationStatus, CallError> {
+        let request = maintenance(key, group);
+        Ok(self.call(async |mut to| to.pause(request.clone()).await).await?.try_into()?)
+    }
+
+    /// Ends it.
+    pub async fn resume(&self, key: &str, group: Option<&GroupId>) -> Result<OperationStatus, CallError> {
+        let request = maintenance(key, group);
+        Ok(self.call(async |mut to| to.resume(request.clone()).await).await?.try_into()?)
+    }
+
     /// Follows an operation, calling `seen` at every change, until it has ended; takes any time. A
     /// coordinator that goes away is replaced by another.
     pub async fn watch(&self, id: &str, mut seen: impl FnMut(&OperationStatus)) -> Result<OperationStatus, CallError> {
@@ -190,6 +202,11 @@ impl Client {
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
+
+fn maintenance(key: &str, group: Option<&GroupId>) -> pb::PauseRequest {
+    let group = group.map(ToString::to_string).unwrap_or_default();
+    pb::PauseRequest { idempotency_key: key.to_owned(), group }
 }
 
 /// How one coordinator's answer was none.

@@ -55,6 +55,12 @@ pub async fn run(command: AdminCommand) -> anyhow::Result<()> {
         AdminCommand::Failover { group, accept_data_loss, changing } => {
             change(&changing, async |client, key| client.failover(key, &group, accept_data_loss).await).await
         }
+        AdminCommand::Pause { group, changing } => {
+            change(&changing, async |client, key| client.pause(key, group.as_ref()).await).await
+        }
+        AdminCommand::Resume { group, changing } => {
+            change(&changing, async |client, key| client.resume(key, group.as_ref()).await).await
+        }
     }
 }
 

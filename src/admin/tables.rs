@@ -94,7 +94,7 @@ fn group_table(groups: &[GroupStatus]) -> Table {
         table.add_row([
             Cell::new(&it.id),
             Cell::new(it.epoch),
-            Cell::new(&it.phase).fg(colour),
+            Cell::new(if it.paused { format!("{}, paused", it.phase) } else { it.phase.clone() }).fg(colour),
             Cell::new(it.primary.as_deref().unwrap_or("-")),
             Cell::new(wait),
             Cell::new(dash(&it.reason)),

@@ -16,14 +16,14 @@ use super::{
 use crate::{
     config::ServiceUrl,
     model::{
-        ids::{CoordinatorId, InvalidName, OperationId},
+        ids::{CoordinatorId, GroupId, InvalidName, OperationId},
         numbers::Revision,
         policy::Policy,
         status::OperationStatus,
     },
     wire::pb::admin::{
         AddCoordinatorRequest, AddShardRequest, FailoverRequest, GetOperationRequest, GetStatusRequest,
-        GetStatusResponse, ListEventsRequest, ListEventsResponse, Operation, RemoveCoordinatorRequest,
+        GetStatusResponse, ListEventsRequest, ListEventsResponse, Operation, PauseRequest, RemoveCoordinatorRequest,
         ReplaceCoordinatorRequest, SwitchoverRequest, admin_service_client::AdminServiceClient,
         admin_service_server::AdminService,
     },
@@ -132,6 +132,22 @@ impl AdminService for Admin {
         self.begin(idempotency_key, |_| kind, "a person asked for another coordinator instead").await
     }
 
+    async fn pause(&self, request: Request<PauseRequest>) -> Answer<Operation> {
+        if let Answers::There(leader) = self.leader.route(&request).await? {
+            return self.leader.forward(client(leader).pause(forwarded(request))).await;
+        }
+        let (key, group) = maintenance(request.into_inner())?;
+        self.begin(key, |_| OperationKind::Pause { group }, "a person began maintenance").await
+    }
+
+    async fn resume(&self, request: Request<PauseRequest>) -> Answer<Operation> {
+        if let Answers::There(leader) = self.leader.route(&request).await? {
+            return self.leader.forward(client(leader).resume(forwarded(request))).await;
+        }
+        let (key, group) = maintenance(request.into_inner())?;
+        self.begin(key, |_| OperationKind::Resume { group }, "a person ended maintenance").await
+    }
+
     async fn get_operation(&self, request: Request<GetOperationRequest>) -> Answer<Operation> {
         if let Answers::There(leader) = self.leader.route(&request).await? {
             return self.leader.forward(client(leader).get_operation(forwarded(request))).await;
@@ -223,6 +239,11 @@ impl Admin {
 
 fn client(channel: Channel) -> AdminServiceClient<Channel> {
     AdminServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER)
+}
+
+fn maintenance(request: PauseRequest) -> Result<(String, Option<GroupId>), Status> {
+    let group = (!request.group.is_empty()).then(|| request.group.parse()).transpose();
+    Ok((request.idempotency_key, group.map_err(|error| invalid("PauseRequest.group", &error))?))
 }
 
 fn operation_id(request: &GetOperationRequest) -> Result<OperationId, Status> {

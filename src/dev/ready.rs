@@ -99,6 +99,7 @@ mod tests {
             cohort: Vec::new(),
             acks: 0,
             reason: String::new(),
+            paused: false,
             members: vec![member(member_id)],
         };
         let router = RouterStatus {

@@ -140,6 +140,12 @@ pub struct Group {
     pub reign: Option<Reign>,
     /// The highest timeline any attempt was ever told to use.
     pub last_timeline: Timeline,
+    /// Maintenance: nothing but what people ask for changes its primary or its members.
+    #[serde(default)]
+    pub paused: bool,
+    /// Reigns in a row that were ended on suspicion alone soon after they began (`core::flapping`).
+    #[serde(default)]
+    pub hasty: u32,
     /// `PostgreSQL`'s system identifier, known once the founder has reported it.
     pub system_identifier: Option<u64>,
     /// Log index of the last change; a plan made on another one is refused.

@@ -79,6 +79,8 @@ pub struct GroupStatus {
     pub acks: u32,
     /// Why it is in this phase.
     pub reason: String,
+    /// Maintenance: nothing but what people ask for changes its primary or its members.
+    pub paused: bool,
     /// Members.
     pub members: Vec<MemberStatus>,
 }
@@ -138,9 +140,9 @@ pub struct TableStatus {
 pub struct OperationStatus {
     /// Name.
     pub id: String,
-    /// `add-shard`, `switchover` or `failover`.
+    /// `add-shard`, `switchover`, `failover`, `pause` or `resume`.
     pub kind: String,
-    /// What it is about: a group.
+    /// What it is about: a group, or `all` of them.
     pub target: String,
     /// `running`, `done` or `failed`.
     pub state: String,

@@ -73,7 +73,10 @@ mirror!(
         ports: [port]
     }
 );
-mirror!(GroupStatus, GroupStatus { same: [id, kind, epoch, phase, primary, cohort, acks, reason], lists: [members] });
+mirror!(
+    GroupStatus,
+    GroupStatus { same: [id, kind, epoch, phase, primary, cohort, acks, reason, paused], lists: [members] }
+);
 mirror!(RouterStatus, RouterStatus { same: [id, address, map_version, healthy, pid], ports: [port, read_only_port] });
 mirror!(MapStatus, MapStatus { same: [version], lists: [colocation_groups] });
 mirror!(

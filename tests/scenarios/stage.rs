@@ -107,6 +107,8 @@ impl Stage {
             phase: Phase::Serving,
             reign: Some(reign),
             last_timeline: Timeline(2),
+            paused: false,
+            hasty: 0,
             system_identifier: Some(SYSTEM),
             revision: self.state.revision,
             reason: String::new(),

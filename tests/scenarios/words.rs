@@ -11,7 +11,7 @@
 //! | `a down`, `a crashed`, `a starting`, `a empty` | no `PostgreSQL`, in these ways |
 //! | `a silent`, `a gone` | nothing more is heard; its stream is reset |
 //! | `router r open=1 topology=5` | a router reports |
-//! | `ask switchover to=b`, `ask failover accept-data-loss`, `ask add-shard replicas=1` | a person asks |
+//! | `ask switchover to=b`, `ask failover accept-data-loss`, `ask add-shard replicas=1`, `ask pause`, `ask resume` | a person asks |
 //! | `the leader pauses 800` | nobody at all is heard for so long |
 //! | `another leader begins` | it has heard of nobody; containers have to register with it |
 //! | `expect X` | the planner wants exactly X, now; it is applied |
@@ -155,6 +155,8 @@ fn operation(what: &str, sentence: &Sentence<'_>) -> OperationKind {
     match what {
         "switchover" => OperationKind::Switchover { group, to: sentence.pairs.get("to").map(|name| id(name)) },
         "failover" => OperationKind::Failover { group, accept_data_loss: sentence.has("accept-data-loss") },
+        "pause" => OperationKind::Pause { group: None },
+        "resume" => OperationKind::Resume { group: Some(group) },
         "add-shard" => {
             let replicas = u32::try_from(sentence.number("replicas").unwrap_or(0)).expect("small");
             OperationKind::AddShard { replicas }

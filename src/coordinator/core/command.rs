@@ -75,6 +75,9 @@ pub enum Command {
         target: Option<MemberId>,
         /// A person accepted that acknowledged commits may be lost.
         accept_data_loss: bool,
+        /// `Group::hasty` from now on.
+        #[serde(default)]
+        hasty: u32,
     },
     /// Decides who reigns in the open epoch.
     Elect {
@@ -210,6 +213,16 @@ pub enum OperationKind {
         coordinator: CoordinatorId,
         /// Where the new one will be.
         url: String,
+    },
+    /// Maintenance begins: done as soon as it is recorded.
+    Pause {
+        /// Group; `None`: every group there is.
+        group: Option<GroupId>,
+    },
+    /// Maintenance ends.
+    Resume {
+        /// Group; `None`: every group there is.
+        group: Option<GroupId>,
     },
 }
 

@@ -4,6 +4,7 @@
 use super::{
     candidate,
     command::{Command, OperationKind, Proposal},
+    flapping,
     planner::World,
     stale_reads, suspicion,
 };
@@ -21,23 +22,31 @@ pub fn forced(world: &World<'_>, group: &Group) -> Option<Proposal> {
             let unheeded = matches!(group.phase, Phase::Recruiting { accept_data_loss: false, .. });
             operation.epoch == group.epoch || (accept_data_loss && unheeded)
         }
-        OperationKind::Switchover { .. }
-        | OperationKind::AddShard { .. }
-        | OperationKind::AddCoordinator { .. }
-        | OperationKind::RemoveCoordinator { .. }
-        | OperationKind::ReplaceCoordinator { .. } => false,
+        _ => false,
     })?;
     Some(open_epoch(world, group, None, format!("failover was asked for ({})", operation.id)))
 }
 
 /// The next epoch of a group whose primary is held to be lost. Where only silence speaks against it,
-/// and too few others are reachable to elect anyone, an epoch would stop a group that may well work.
+/// and too few others are reachable to elect anyone, an epoch would stop a group that may well work; where
+/// suspicions have ended one short reign after the other, they are not believed at once. A paused group
+/// keeps its primary, unless that was told already to stand down.
 pub fn lost_primary(world: &World<'_>, group: &Group, reign: &Reign, target: Option<&MemberId>) -> Option<Proposal> {
     let suspicion = suspicion::of_primary(world, group, reign)?;
-    if !suspicion.certain && !candidate::could_elect(world, reign) {
+    if group.paused && !matches!(group.phase, Phase::StandingDown { .. }) {
         return None;
     }
-    Some(open_epoch(world, group, target, suspicion.reason))
+    if suspicion.certain {
+        return Some(open_epoch(world, group, target, suspicion.reason));
+    }
+    if !candidate::could_elect(world, reign) || flapping::holds(world, group).is_some() {
+        return None;
+    }
+    let mut proposal = open_epoch(world, group, target, suspicion.reason);
+    if let Command::OpenEpoch { hasty, .. } = &mut proposal.command {
+        *hasty = flapping::count(world, group);
+    }
+    Some(proposal)
 }
 
 /// The next epoch of a group whose candidate is held to be lost. Where only silence speaks against it, and
@@ -70,6 +79,7 @@ pub fn open_epoch(world: &World<'_>, group: &Group, target: Option<&MemberId>, r
         epoch: group.epoch.next(),
         target: target.cloned(),
         accept_data_loss: world.loss_accepted(&group.id),
+        hasty: group.hasty,
     };
     world.propose(group, command, reason)
 }

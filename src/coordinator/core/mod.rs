@@ -16,6 +16,7 @@ pub mod candidate;
 pub mod cohort;
 pub mod command;
 pub mod failover;
+pub mod flapping;
 pub mod goals;
 pub mod invariants;
 pub mod log_format;

@@ -52,6 +52,8 @@ impl Operation {
             OperationKind::AddCoordinator { .. } => "add-coordinator",
             OperationKind::RemoveCoordinator { .. } => "remove-coordinator",
             OperationKind::ReplaceCoordinator { .. } => "replace-coordinator",
+            OperationKind::Pause { .. } => "pause",
+            OperationKind::Resume { .. } => "resume",
         };
         let (state, message) = match &self.outcome {
             None => ("running", progress),
@@ -94,6 +96,7 @@ fn outcome(world: &World<'_>, operation: &Operation) -> Option<OperationOutcome>
             }
             _ => done(format!("{primary} reigns in {}", operation.target)),
         }),
+        OperationKind::Pause { .. } | OperationKind::Resume { .. } => unreachable!("ended as it was recorded"),
         OperationKind::Switchover { to, .. } => match (serves, to) {
             (Some(primary), Some(to)) if primary == to => Some(done(format!("{to} reigns in {}", operation.target))),
             (Some(primary), None) if operation.from.as_ref() != Some(primary) => {

@@ -86,6 +86,7 @@ fn group_status(world: &World<'_>, group: &Group) -> GroupStatus {
         acks: cohort.map_or(0, |cohort| cohort.acks),
         reason: candidate::waits_for(world, group)
             .map_or_else(|| group.reason.clone(), |why| format!("{}; waiting: {why}", group.reason)),
+        paused: group.paused,
         members: group.members.values().map(|container| member_status(world, container, Some(group))).collect(),
     }
 }

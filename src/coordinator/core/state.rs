@@ -4,6 +4,7 @@
 
 mod coordinators;
 mod groups;
+mod maintenance;
 mod registry;
 
 pub(super) use groups::{describe, goes_on};
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::model::{
     coordinator::Coordinator,
-    group::{Container, Group, GroupKind},
+    group::{Container, Group, GroupKind, Phase},
     ids::{ClusterName, ColocationId, CoordinatorId, GroupId, MemberId, OperationId},
     map::Colocation,
     numbers::Revision,
@@ -135,8 +136,9 @@ impl State {
             Command::Drain { group, target } => self.drain(group, target.as_ref(), proposal),
             Command::CancelDrain { group } => self.cancel_drain(group, proposal),
             Command::StandDown { group } => self.stand_down(group, proposal),
-            Command::OpenEpoch { group, epoch, target, accept_data_loss } => {
-                self.open_epoch(group, *epoch, target.as_ref(), *accept_data_loss, proposal)
+            Command::OpenEpoch { group, epoch, target, accept_data_loss, hasty } => {
+                let recruiting = Phase::Recruiting { target: target.clone(), accept_data_loss: *accept_data_loss };
+                self.open_epoch(group, *epoch, recruiting, *hasty, proposal)
             }
             Command::Elect { group, epoch, primary, timeline, cohort } => {
                 self.elect(group, *epoch, primary, *timeline, cohort, proposal)

@@ -2,7 +2,7 @@
 
 use super::forming;
 use crate::{
-    coordinator::core::{candidate, cohort, planner::World, suspicion},
+    coordinator::core::{candidate, cohort, flapping, planner::World, suspicion},
     model::{
         group::{Group, GroupKind, Phase, Reign},
         ids::MemberId,
@@ -20,6 +20,11 @@ pub fn warnings(world: &World<'_>) -> Vec<String> {
     }
     let mut warnings = forming(world);
     for group in world.state.groups.values() {
+        let id = &group.id;
+        if group.paused {
+            warnings
+                .push(format!("{id} is paused, a lost primary is not replaced: end that with `howdah resume {id}`"));
+        }
         phase(world, group, &mut warnings);
         members(world, group, &mut warnings);
     }
@@ -52,8 +57,18 @@ fn phase(world: &World<'_>, group: &Group, warnings: &mut Vec<String>) {
 /// A primary that is held to be lost and yet not replaced: too few others are there.
 fn lost_primary(world: &World<'_>, group: &Group, reign: &Reign, warnings: &mut Vec<String>) {
     let Some(suspicion) = suspicion::of_primary(world, group, reign) else { return };
+    let (id, reason) = (&group.id, suspicion.reason);
+    if group.paused {
+        warnings.push(format!(
+            "{id} keeps a primary that is held to be lost ({reason}) because it is paused: get another with \
+             `howdah failover {id}`, or let Howdah decide with `howdah resume {id}`"
+        ));
+        return;
+    }
+    if let Some(why) = flapping::holds(world, group).filter(|_| !suspicion.certain) {
+        warnings.push(format!("{id} keeps a primary that is held to be lost ({reason}): {why}"));
+    }
     if !candidate::could_elect(world, reign) {
-        let (id, reason) = (&group.id, suspicion.reason);
         warnings.push(format!(
             "{id} cannot replace its primary ({reason}): no standbys that are known to have every acknowledged \
              commit are there; bring {} back, or accept a loss with `howdah failover {id} --accept-data-loss`",

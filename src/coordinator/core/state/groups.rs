@@ -58,6 +58,8 @@ impl State {
             phase: Phase::Forming { founder: founder.clone() },
             reign: None,
             last_timeline: FOUNDED_ON,
+            paused: false,
+            hasty: 0,
             system_identifier: None,
             revision: self.revision,
             reason: proposal.reason.clone(),
@@ -121,8 +123,8 @@ impl State {
         &mut self,
         id: &GroupId,
         epoch: Epoch,
-        target: Option<&MemberId>,
-        accept_data_loss: bool,
+        recruiting: Phase,
+        hasty: u32,
         proposal: &Proposal,
     ) -> Change {
         self.alter(id, proposal, "epoch-opened", |group| {
@@ -133,7 +135,8 @@ impl State {
                 return refuse(format!("epoch {epoch} of {id} cannot follow {}", group.epoch));
             }
             group.epoch = epoch;
-            group.phase = Phase::Recruiting { target: target.cloned(), accept_data_loss };
+            group.phase = recruiting;
+            group.hasty = hasty;
             Ok(format!("epoch {epoch}"))
         })
     }

@@ -139,6 +139,9 @@ impl State {
             OperationKind::AddCoordinator { .. }
             | OperationKind::RemoveCoordinator { .. }
             | OperationKind::ReplaceCoordinator { .. } => (self.begin_coordinators(kind)?, Epoch(0)),
+            OperationKind::Pause { group } | OperationKind::Resume { group } => {
+                (self.maintenance_target(group.as_ref())?, Epoch(0))
+            }
         };
         let id: OperationId = format!("op-{}", self.revision).parse().expect("op- and digits are a name");
         let words = format!("{id} began: {}", proposal.reason);
@@ -153,6 +156,9 @@ impl State {
             outcome: None,
         });
         self.event(target.as_str(), "operation-begun", words, proposal);
+        if let Some(message) = self.maintain(kind, proposal) {
+            self.finish_operation(&id, &OperationOutcome::Done { message }, proposal)?;
+        }
         Ok(Outcome::Operation(id))
     }
 

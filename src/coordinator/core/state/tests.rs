@@ -82,7 +82,7 @@ impl Cluster {
 
     fn open(&mut self, group: &GroupId, epoch: u64) {
         let group = group.clone();
-        self.run(Command::OpenEpoch { group, epoch: Epoch(epoch), target: None, accept_data_loss: false });
+        self.run(Command::OpenEpoch { group, epoch: Epoch(epoch), target: None, accept_data_loss: false, hasty: 0 });
     }
 }
 
@@ -115,7 +115,7 @@ fn a_decision_on_an_older_group_is_refused() {
     let group = cluster.shard(1, &["a", "b"]);
     let based_on = Some((group.clone(), cluster.0.groups[&group].revision));
     cluster.open(&group, 2);
-    let command = Command::OpenEpoch { group, epoch: Epoch(3), target: None, accept_data_loss: false };
+    let command = Command::OpenEpoch { group, epoch: Epoch(3), target: None, accept_data_loss: false, hasty: 0 };
     let outcome = cluster.try_on(command, based_on);
     assert!(matches!(outcome, Outcome::Refused(Refusal::Stale { .. })), "{outcome:?}");
 }
@@ -124,7 +124,8 @@ fn a_decision_on_an_older_group_is_refused() {
 fn epochs_and_timelines_only_grow() {
     let mut cluster = Cluster::new();
     let group = cluster.shard(1, &["a", "b"]);
-    let again = Command::OpenEpoch { group: group.clone(), epoch: Epoch(1), target: None, accept_data_loss: false };
+    let again =
+        Command::OpenEpoch { group: group.clone(), epoch: Epoch(1), target: None, accept_data_loss: false, hasty: 0 };
     assert!(refused(&cluster.try_to(again)));
     cluster.open(&group, 2);
     assert!(refused(&cluster.try_to(elect(&group, 2, "b", 2, cohort("", 0)))), "timeline 2 is a's");
@@ -184,6 +185,26 @@ fn operations_are_found_by_their_key_and_bounded() {
     let unknown = OperationKind::Switchover { group: shard(9), to: None };
     let outcome = cluster.try_to(Command::BeginOperation { key: "x".to_owned(), kind: unknown });
     assert!(matches!(outcome, Outcome::Refused(Refusal::NotFound(_))));
+}
+
+#[test]
+fn a_pause_is_recorded_once_and_ends() {
+    let mut cluster = Cluster::new();
+    let (one, two) = (cluster.shard(1, &["a"]), cluster.shard(2, &["b"]));
+    let mut ask = |key: &str, kind| {
+        let outcome = cluster.try_to(Command::BeginOperation { key: key.to_owned(), kind });
+        (outcome, cluster.0.groups.values().map(|group| group.paused).collect::<Vec<_>>())
+    };
+    let all = OperationKind::Pause { group: None };
+    let (first, paused) = ask("p", all.clone());
+    assert_eq!(paused, [true, true]);
+    assert_eq!(ask("r", OperationKind::Resume { group: Some(one) }).1, [false, true]);
+    // The key was used up: the answer is that of then, and nothing is paused again.
+    assert_eq!(ask("p", all), (first, vec![false, true]));
+    assert_eq!(ask("s", OperationKind::Resume { group: Some(two) }).1, [false, false]);
+    let unknown = ask("u", OperationKind::Pause { group: Some(shard(9)) }).0;
+    assert!(matches!(unknown, Outcome::Refused(Refusal::NotFound(_))), "{unknown:?}");
+    assert!(cluster.0.operations.iter().all(|operation| !operation.runs()));
 }
 
 #[test]
