@@ -10,7 +10,7 @@ pub use self::url::{ServiceUrl, urls};
 use crate::{
     host::secret::Secret,
     model::{
-        group::Container,
+        group::{Container, Storage},
         ids::{ClusterName, CoordinatorId, RouterId},
         policy::Policy,
     },
@@ -47,6 +47,8 @@ pub struct AgentConfig {
     pub cluster: ClusterName,
     /// What it registers.
     pub container: Container,
+    /// What becomes of data that belongs to a group no more.
+    pub storage: Storage,
     /// gRPC URLs of the coordinators.
     pub coordinators: Vec<String>,
     /// Address `PostgreSQL` listens on (`listen_addresses`), `*` in containers.

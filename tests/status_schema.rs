@@ -33,6 +33,7 @@ fn member() -> MemberStatus {
         postmaster_pid: Some(1),
         data_dir: text(),
         note: text(),
+        group: text(),
     }
 }
 
@@ -50,6 +51,7 @@ fn full() -> Status {
         acks: 1,
         reason: text(),
         paused: true,
+        replicas: 1,
         members: vec![member()],
     };
     let router = RouterStatus {

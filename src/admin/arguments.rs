@@ -99,6 +99,12 @@ pub enum AdminCommand {
     /// Shards
     #[command(subcommand)]
     Shard(ShardCommand),
+    /// Groups: the query group and the shards
+    #[command(subcommand)]
+    Group(GroupCommand),
+    /// Members of groups, and containers without one
+    #[command(subcommand)]
+    Member(MemberCommand),
     /// Distributed and reference tables
     #[command(subcommand)]
     Table(TableCommand),
@@ -198,6 +204,40 @@ pub enum CoordinatorCommand {
     },
     /// List coordinators
     List(Reading),
+}
+
+/// `howdah group`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum GroupCommand {
+    /// List groups
+    List(Reading),
+    /// Set the number of a group's standbys: grows from containers without a group, shrinks by the least useful
+    Set {
+        /// The group
+        group: GroupId,
+        /// Standbys
+        #[arg(long, value_parser = clap::value_parser!(u32).range(0..=9))]
+        replicas: u32,
+        /// Whom to ask, and whether to wait.
+        #[command(flatten)]
+        changing: Changing,
+    },
+}
+
+/// `howdah member`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum MemberCommand {
+    /// List members of groups, and containers without one
+    List(Reading),
+    /// Let go of a standby that will not come back, or is to be used elsewhere; its place is taken by a
+    /// container without a group
+    Remove {
+        /// The member
+        member: MemberId,
+        /// Whom to ask, and whether to wait.
+        #[command(flatten)]
+        changing: Changing,
+    },
 }
 
 /// `howdah table`.

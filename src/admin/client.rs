@@ -133,6 +133,18 @@ impl Client {
         Ok(self.call(async |mut to| to.replace_coordinator(request.clone()).await).await?.try_into()?)
     }
 
+    /// Lets go of a member.
+    pub async fn remove_member(&self, key: &str, member: &MemberId) -> Result<OperationStatus, CallError> {
+        let request = pb::RemoveMemberRequest { idempotency_key: key.to_owned(), member: member.to_string() };
+        Ok(self.call(async |mut to| to.remove_member(request.clone()).await).await?.try_into()?)
+    }
+
+    /// Sets the number of a group's standbys.
+    pub async fn set_replicas(&self, key: &str, group: &GroupId, replicas: u32) -> Result<OperationStatus, CallError> {
+        let request = pb::SetGroupRequest { idempotency_key: key.to_owned(), group: group.to_string(), replicas };
+        Ok(self.call(async |mut to| to.set_group(request.clone()).await).await?.try_into()?)
+    }
+
     /// Begins maintenance of a group, or of all.
     pub async fn pause(&self, key: &str, group: Option<&GroupId>) -> Result<OperationStatus, CallError> {
         let request = maintenance(key, group);

@@ -7,7 +7,8 @@ use indicatif::ProgressBar;
 
 use super::{
     arguments::{
-        AdminCommand, Changing, CoordinatorCommand, OperationCommand, Output, Reading, ShardCommand, TableCommand,
+        AdminCommand, Changing, CoordinatorCommand, GroupCommand, MemberCommand, OperationCommand, Output, Reading,
+        ShardCommand, TableCommand,
     },
     client::{CallError, Client},
     output::{line, show},
@@ -35,6 +36,22 @@ pub async fn run(command: AdminCommand) -> anyhow::Result<()> {
         }
         AdminCommand::Shard(ShardCommand::Add { replicas, changing }) => {
             change(&changing, async |client, key| client.add_shard(key, replicas).await).await
+        }
+        AdminCommand::Group(GroupCommand::List(reading)) => {
+            let status = reading.connection.client().status().await?;
+            show(reading.output, &status.groups, |list| tables::groups(list))
+        }
+        AdminCommand::Group(GroupCommand::Set { group, replicas, changing }) => {
+            change(&changing, async |client, key| client.set_replicas(key, &group, replicas).await).await
+        }
+        AdminCommand::Member(MemberCommand::List(reading)) => {
+            let status = reading.connection.client().status().await?;
+            let members: Vec<_> =
+                status.groups.into_iter().flat_map(|group| group.members).chain(status.idle).collect();
+            show(reading.output, &members, |list| tables::members(list))
+        }
+        AdminCommand::Member(MemberCommand::Remove { member, changing }) => {
+            change(&changing, async |client, key| client.remove_member(key, &member).await).await
         }
         AdminCommand::Table(TableCommand::List(reading)) => {
             let status = reading.connection.client().status().await?;

@@ -64,7 +64,8 @@ pub fn status(status: &Status) -> String {
             health(it.healthy),
         ]);
     }
-    let mut all = vec![("", coordinators), ("", group_table(&status.groups)), ("", member_table(status))];
+    let everyone = status.groups.iter().flat_map(|group| &group.members).chain(&status.idle);
+    let mut all = vec![("", coordinators), ("", group_table(&status.groups)), ("", member_table(everyone))];
     all.push(("", routers));
     if !status.operations.is_empty() {
         all.push(("", operation_table(&status.operations)));
@@ -103,20 +104,29 @@ fn group_table(groups: &[GroupStatus]) -> Table {
     table
 }
 
-fn member_table(status: &Status) -> Table {
+/// Groups.
+pub fn groups(list: &[GroupStatus]) -> String {
+    trimmed(&group_table(list))
+}
+
+/// Members of groups, and containers without one.
+pub fn members(list: &[MemberStatus]) -> String {
+    trimmed(&member_table(list.iter()))
+}
+
+fn member_table<'a>(list: impl Iterator<Item = &'a MemberStatus>) -> Table {
     let head = ["member", "group", "address", "role", "state", "timeline", "lsn", "lag", "sync", "health", "note"];
     let mut table = table(&head);
-    let grouped = status.groups.iter().flat_map(|group| group.members.iter().map(|it| (group.id.as_str(), it)));
-    for (group, it) in grouped.chain(status.idle.iter().map(|it| ("-", it))) {
-        table.add_row(member_row(group, it));
+    for it in list {
+        table.add_row(member_row(it));
     }
     table
 }
 
-fn member_row(group: &str, it: &MemberStatus) -> Vec<Cell> {
+fn member_row(it: &MemberStatus) -> Vec<Cell> {
     vec![
         Cell::new(&it.id),
-        Cell::new(group),
+        Cell::new(dash(&it.group)),
         Cell::new(address(&it.address, it.port)),
         Cell::new(&it.role),
         Cell::new(&it.state),

@@ -11,9 +11,12 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{
-    ids::{ClusterName, GroupId, MemberId},
-    numbers::{Epoch, Revision},
+use crate::{
+    host::entropy,
+    model::{
+        ids::{ClusterName, GroupId, MemberId},
+        numbers::{Epoch, Revision},
+    },
 };
 
 use super::core::inputs::Unfinished;
@@ -36,6 +39,13 @@ pub struct Memory {
     /// deposed leader may still send.
     #[serde(default)]
     pub revision: Revision,
+    /// Revision at which this container joined that group: a coordinator that knows of no later change cannot
+    /// send it away.
+    #[serde(default)]
+    pub joined: Revision,
+    /// Drawn when this directory was begun (`Container::birth`).
+    #[serde(default)]
+    pub birth: u64,
     /// The system identifier of the data, once there was any.
     pub system_identifier: Option<u64>,
     /// A clone or rewind that was begun.
@@ -123,6 +133,8 @@ impl Store {
                 group: None,
                 promise: Epoch(0),
                 revision: Revision(0),
+                joined: Revision(0),
+                birth: entropy::number(),
                 system_identifier: None,
                 unfinished: None,
                 coordinators: Vec::new(),

@@ -60,8 +60,9 @@ pub enum RunError {
 }
 
 /// Runs an agent until `stop`.
-pub async fn run(config: AgentConfig, stop: CancellationToken) -> Result<(), RunError> {
+pub async fn run(mut config: AgentConfig, stop: CancellationToken) -> Result<(), RunError> {
     let store = Store::open(&config.data_dir, &config.cluster, &config.container.id)?;
+    config.container.birth = store.memory().birth;
     let server = Arc::new(Server::open(&config).await?);
     let listener = listen(config.http, "health and metrics").await?;
     let clock = Clock::start();

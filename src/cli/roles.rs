@@ -9,7 +9,7 @@ use crate::{
     config::{AgentConfig, ConfigError, CoordinatorConfig, RouterConfig, ServiceUrl, urls},
     host::secret::Secret,
     model::{
-        group::{Container, GroupKind, USUAL_PRIORITY},
+        group::{Container, GroupKind, Storage, USUAL_PRIORITY},
         ids::{ClusterName, CoordinatorId, GroupId, MemberId, RouterId},
     },
 };
@@ -135,6 +135,15 @@ enum Kind {
     Shard,
 }
 
+/// [`Storage`] on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StorageArgument {
+    /// Keep it until a person has moved it away; until then this container serves nobody.
+    Persistent,
+    /// Set it aside and serve whichever group needs a member.
+    Ephemeral,
+}
+
 /// `howdah agent`.
 #[derive(Debug, Clone, Args)]
 pub struct AgentArguments {
@@ -182,6 +191,9 @@ pub struct AgentArguments {
     /// Failure zone: members of a group are spread over zones
     #[arg(long, env = "HOWDAH_ZONE", default_value = "")]
     zone: String,
+    /// What to do with data that belongs to a group which has replaced this container
+    #[arg(long, env = "HOWDAH_STORAGE", default_value = "persistent")]
+    storage: StorageArgument,
     /// Group this container would like to be in
     #[arg(long, env = "HOWDAH_WISH", value_name = "GROUP")]
     wish: Option<GroupId>,
@@ -237,8 +249,14 @@ impl TryFrom<AgentArguments> for AgentConfig {
                 zone: arguments.zone,
                 wish: arguments.wish,
                 priority: arguments.priority,
+                // The agent's own directory says.
+                birth: 0,
             },
             coordinators: urls(&arguments.coordinators),
+            storage: match arguments.storage {
+                StorageArgument::Persistent => Storage::Persistent,
+                StorageArgument::Ephemeral => Storage::Ephemeral,
+            },
             postgres_listen: arguments.postgres_listen,
             http: arguments.http,
             data_dir: arguments.data_dir,

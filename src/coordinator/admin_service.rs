@@ -24,8 +24,8 @@ use crate::{
     wire::pb::admin::{
         AddCoordinatorRequest, AddShardRequest, FailoverRequest, GetOperationRequest, GetStatusRequest,
         GetStatusResponse, ListEventsRequest, ListEventsResponse, Operation, PauseRequest, RemoveCoordinatorRequest,
-        ReplaceCoordinatorRequest, SwitchoverRequest, admin_service_client::AdminServiceClient,
-        admin_service_server::AdminService,
+        RemoveMemberRequest, ReplaceCoordinatorRequest, SetGroupRequest, SwitchoverRequest,
+        admin_service_client::AdminServiceClient, admin_service_server::AdminService,
     },
 };
 
@@ -130,6 +130,25 @@ impl AdminService for Admin {
         };
         let kind = OperationKind::ReplaceCoordinator { coordinator, url };
         self.begin(idempotency_key, |_| kind, "a person asked for another coordinator instead").await
+    }
+
+    async fn remove_member(&self, request: Request<RemoveMemberRequest>) -> Answer<Operation> {
+        if let Answers::There(leader) = self.leader.route(&request).await? {
+            return self.leader.forward(client(leader).remove_member(forwarded(request))).await;
+        }
+        let RemoveMemberRequest { idempotency_key, member } = request.into_inner();
+        let member = member.parse().map_err(|error| invalid("RemoveMemberRequest.member", &error))?;
+        self.begin(idempotency_key, |_| OperationKind::RemoveMember { member }, "a person let go of it").await
+    }
+
+    async fn set_group(&self, request: Request<SetGroupRequest>) -> Answer<Operation> {
+        if let Answers::There(leader) = self.leader.route(&request).await? {
+            return self.leader.forward(client(leader).set_group(forwarded(request))).await;
+        }
+        let SetGroupRequest { idempotency_key, group, replicas } = request.into_inner();
+        let group = group.parse().map_err(|error| invalid("SetGroupRequest.group", &error))?;
+        let kind = OperationKind::SetReplicas { group, replicas };
+        self.begin(idempotency_key, |_| kind, "a person asked for another number of standbys").await
     }
 
     async fn pause(&self, request: Request<PauseRequest>) -> Answer<Operation> {

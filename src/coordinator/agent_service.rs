@@ -53,7 +53,7 @@ impl AgentService for Agents {
         }
         let handle = self.leader.handle.clone();
         // Before the sender is given away: what is told from now on is a change.
-        let (outbox, goals) = watch::channel(CoordinatorSays::Idle);
+        let (outbox, goals) = watch::channel(CoordinatorSays::Idle { free_since: None });
         let (connection, member) = (handle.connection(), registration.container.id.clone());
         if !handle.tell(Input::AgentConnected(connection, registration, outbox)) {
             return Err(Status::resource_exhausted("this coordinator has too much to do at the moment; try again"));

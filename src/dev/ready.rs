@@ -86,6 +86,7 @@ mod tests {
             postmaster_pid: None,
             data_dir: String::new(),
             note: String::new(),
+            group: String::new(),
         }
     }
 
@@ -100,6 +101,7 @@ mod tests {
             acks: 0,
             reason: String::new(),
             paused: false,
+            replicas: 0,
             members: vec![member(member_id)],
         };
         let router = RouterStatus {

@@ -59,6 +59,10 @@ pub struct Goal {
     pub epoch: Epoch,
     /// State it was derived from; an agent ignores an older one than it has.
     pub revision: Revision,
+    /// Revision at which this container joined the group: what a coordinator says of an earlier membership
+    /// is void.
+    #[serde(default)]
+    pub joined: Revision,
     /// The order.
     pub order: Order,
     /// All members of the group, itself included: addresses, slots, access rules.

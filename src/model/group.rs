@@ -49,6 +49,21 @@ pub struct Container {
     /// never chosen for a switchover that names nobody.
     #[serde(default = "usual_priority")]
     pub priority: u32,
+    /// Drawn when its agent's directory was made. Another one under the same name is another container that
+    /// has promised nothing: a goal for the one before is not for it. 0: not known, of an older release.
+    #[serde(default)]
+    pub birth: u64,
+}
+
+/// What an agent does with data that belongs to a group which has let go of it. Its own setting: it is
+/// not registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// Keeps it, untouched, until a person has moved it away; only then it may serve another group.
+    Persistent,
+    /// Sets it aside (the newest such directory is kept until a clone or a new group has replaced it) and is
+    /// free for another group.
+    Ephemeral,
 }
 
 /// The standbys whose acknowledgement counts, and how many of them a commit waits for:
@@ -140,6 +155,13 @@ pub struct Group {
     pub reign: Option<Reign>,
     /// The highest timeline any attempt was ever told to use.
     pub last_timeline: Timeline,
+    /// Standbys wanted; `None`, in a state of an older release: as many as there are.
+    #[serde(default)]
+    pub replicas: Option<u32>,
+    /// Members that are to go: they join no cohort, and belong to the group until they have left those that
+    /// are recorded and ordered.
+    #[serde(default)]
+    pub leaving: BTreeSet<MemberId>,
     /// Maintenance: nothing but what people ask for changes its primary or its members.
     #[serde(default)]
     pub paused: bool,
@@ -168,6 +190,18 @@ impl Phase {
 }
 
 impl Group {
+    /// Writes down how many standbys it has as the number that is wanted, where none is known: before its
+    /// members change.
+    pub fn settle_replicas(&mut self) {
+        let now = u32::try_from(self.wanted_standbys()).unwrap_or(u32::MAX);
+        self.replicas.get_or_insert(now);
+    }
+
+    /// Standbys that people want it to have.
+    pub fn wanted_standbys(&self) -> usize {
+        self.replicas.map_or_else(|| self.members.len().saturating_sub(1), |replicas| replicas as usize)
+    }
+
     /// The member that reigns or is about to.
     pub fn primary(&self) -> Option<&MemberId> {
         match &self.phase {

@@ -58,6 +58,8 @@ pub struct MemberStatus {
     pub data_dir: String,
     /// What is under way or wrong; empty if nothing.
     pub note: String,
+    /// Its group; empty: none.
+    pub group: String,
 }
 
 /// One group.
@@ -81,6 +83,8 @@ pub struct GroupStatus {
     pub reason: String,
     /// Maintenance: nothing but what people ask for changes its primary or its members.
     pub paused: bool,
+    /// Standbys that it should have.
+    pub replicas: u32,
     /// Members.
     pub members: Vec<MemberStatus>,
 }
@@ -140,9 +144,9 @@ pub struct TableStatus {
 pub struct OperationStatus {
     /// Name.
     pub id: String,
-    /// `add-shard`, `switchover`, `failover`, `pause` or `resume`.
+    /// `add-shard`, `switchover`, `failover`, `pause`, `resume`, `remove-member` or `set-replicas`.
     pub kind: String,
-    /// What it is about: a group, or `all` of them.
+    /// What it is about: a group, `all` of them, or `idle` for a container without a group.
     pub target: String,
     /// `running`, `done` or `failed`.
     pub state: String,

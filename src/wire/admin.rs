@@ -68,14 +68,15 @@ mirror!(
             pid,
             postmaster_pid,
             data_dir,
-            note
+            note,
+            group
         ],
         ports: [port]
     }
 );
 mirror!(
     GroupStatus,
-    GroupStatus { same: [id, kind, epoch, phase, primary, cohort, acks, reason, paused], lists: [members] }
+    GroupStatus { same: [id, kind, epoch, phase, primary, cohort, acks, reason, paused, replicas], lists: [members] }
 );
 mirror!(RouterStatus, RouterStatus { same: [id, address, map_version, healthy, pid], ports: [port, read_only_port] });
 mirror!(MapStatus, MapStatus { same: [version], lists: [colocation_groups] });
@@ -117,7 +118,7 @@ mod tests {
         let member: MemberStatus = serde_json::from_value(serde_json::json!({
             "id": "m-1", "address": "h", "port": 5432, "role": "primary", "state": "reigning", "healthy": true,
             "epoch": 3, "timeline": 4, "lsn": "0/1", "lag_bytes": 5, "synchronous": false, "pid": 6,
-            "postmaster_pid": 7, "data_dir": "/d", "note": ""
+            "postmaster_pid": 7, "data_dir": "/d", "note": "", "group": ""
         }))
         .expect("a member");
         let status = Status {

@@ -24,8 +24,12 @@ pub enum AgentSays {
 pub enum CoordinatorSays {
     /// Be this.
     Goal(Box<Goal>),
-    /// You have no group yet: keep still.
-    Idle,
+    /// You have no orders: keep still.
+    Idle {
+        /// The revision at which it last left a group (0: never), where it belongs to none; `None`: its group
+        /// has no orders for it yet.
+        free_since: Option<Revision>,
+    },
     /// Ask this URL instead; `None`: there is no leader at the moment.
     NotLeader(Option<String>),
     /// Nothing new.
@@ -62,7 +66,10 @@ impl From<CoordinatorSays> for pb::CoordinatorMessage {
         Self {
             message: Some(match it {
                 CoordinatorSays::Goal(goal) => Message::Goal((*goal).into()),
-                CoordinatorSays::Idle => Message::Idle(pb::Idle {}),
+                CoordinatorSays::Idle { free_since } => Message::Idle(pb::Idle {
+                    free: free_since.is_some(),
+                    free_since: free_since.map_or(0, |since| since.0),
+                }),
                 CoordinatorSays::NotLeader(leader) => {
                     Message::NotLeader(pb::NotLeader { leader: leader.unwrap_or_default() })
                 }
@@ -81,7 +88,7 @@ impl TryFrom<pb::CoordinatorMessage> for CoordinatorSays {
         use pb::coordinator_message::Message;
         Ok(match required(it.message, "CoordinatorMessage.message")? {
             Message::Goal(goal) => Self::Goal(Box::new(goal.try_into()?)),
-            Message::Idle(pb::Idle {}) => Self::Idle,
+            Message::Idle(it) => Self::Idle { free_since: it.free.then_some(Revision(it.free_since)) },
             Message::NotLeader(it) => Self::NotLeader(nonzero(it.leader)),
             Message::Alive(pb::Alive {}) => Self::Alive,
         })
@@ -115,6 +122,7 @@ impl From<Container> for pb::Container {
             zone: it.zone,
             wish: it.wish.map(Into::into).unwrap_or_default(),
             priority: Some(it.priority),
+            birth: it.birth,
         }
     }
 }
@@ -139,6 +147,7 @@ impl TryFrom<pb::Container> for Container {
             zone: it.zone,
             wish: optional_name(&it.wish, "Container.wish")?,
             priority,
+            birth: it.birth,
         })
     }
 }
@@ -263,6 +272,7 @@ impl From<Goal> for pb::Goal {
             members: it.members.into_iter().map(Into::into).collect(),
             system_identifier: it.system_identifier.unwrap_or_default(),
             settings: Some(it.settings.into()),
+            joined: it.joined.0,
             order: Some(it.order.into()),
         }
     }
@@ -278,6 +288,7 @@ impl TryFrom<pb::Goal> for Goal {
             kind: group_kind(it.kind, "Goal.kind")?,
             epoch: Epoch(it.epoch),
             revision: Revision(it.revision),
+            joined: Revision(it.joined),
             order: required(it.order, "Goal.order")?.try_into()?,
             members: list(it.members)?,
             system_identifier: nonzero(it.system_identifier),

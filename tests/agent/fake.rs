@@ -46,13 +46,15 @@ const DEADLINE: Duration = Duration::from_mins(1);
 /// What is known of one member.
 struct Desk {
     goal: Option<Goal>,
+    /// What is said while there is no goal.
+    free_since: Option<Revision>,
     line: Option<mpsc::Sender<Result<CoordinatorMessage, Status>>>,
     reports: watch::Sender<Option<Report>>,
 }
 
 impl Default for Desk {
     fn default() -> Self {
-        Self { goal: None, line: None, reports: watch::Sender::new(None) }
+        Self { goal: None, free_since: None, line: None, reports: watch::Sender::new(None) }
     }
 }
 
@@ -79,7 +81,9 @@ impl AgentService for Desks {
         let (line, answers) = mpsc::channel(16);
         let (member, desks) = (registration.container.id, self.clone());
         desks.with(&member, |desk| {
-            let first = desk.goal.clone().map_or(CoordinatorSays::Idle, |goal| CoordinatorSays::Goal(Box::new(goal)));
+            let first = desk.goal.clone().map_or(CoordinatorSays::Idle { free_since: desk.free_since }, |goal| {
+                CoordinatorSays::Goal(Box::new(goal))
+            });
             line.try_send(Ok(first.into())).expect("the line is new");
             desk.line = Some(line);
         });
@@ -98,6 +102,7 @@ impl AgentService for Desks {
 struct Member {
     container: Container,
     http: u16,
+    flags: Vec<&'static str>,
     child: Option<Child>,
 }
 
@@ -108,6 +113,8 @@ pub struct Group {
     dir: TempDir,
     members: BTreeMap<MemberId, Member>,
     revision: Revision,
+    /// Revision at which members are told that they joined.
+    pub joined: Revision,
     pub clock: Clock,
 }
 
@@ -152,11 +159,12 @@ impl Group {
                 zone: String::new(),
                 wish: None,
                 priority: 50,
+                birth: 0,
             };
-            (id(name), Member { container, http: free_port(), child: None })
+            (id(name), Member { container, http: free_port(), flags: Vec::new(), child: None })
         };
         let members = names.iter().map(member).collect();
-        Self { desks, url, dir, members, revision: Revision(10), clock: Clock::start() }
+        Self { desks, url, dir, members, revision: Revision(10), joined: Revision(1), clock: Clock::start() }
     }
 
     /// A member's directory.
@@ -172,6 +180,7 @@ impl Group {
         command.args(["--cluster", "test", "--coordinators", &self.url, "--postgres-listen", "127.0.0.1"]);
         command.args(["--port", &member.container.port.to_string(), "--http", &format!("127.0.0.1:{}", member.http)]);
         command.arg("--data-dir").arg(self.data_dir(name));
+        command.args(&member.flags);
         command.env("HOWDAH_SECRET", "secret").env("HOWDAH_OWNER_PASSWORD", "howdah").stdin(Stdio::null());
         command
     }
@@ -193,6 +202,33 @@ impl Group {
         self.desks.with(&id(name), |desk| desk.reports.send_replace(None));
     }
 
+    /// Gives a member flags, from its next start on.
+    pub fn flags(&mut self, name: &str, flags: &[&'static str]) {
+        self.members.get_mut(&id(name)).expect("a member").flags = flags.to_vec();
+    }
+
+    /// Tells a member, now and whenever it registers, that it belongs to no group since `revision`.
+    pub fn let_go(&mut self, name: &str, revision: u64) {
+        let free_since = Some(Revision(revision));
+        self.desks.with(&id(name), |desk| {
+            (desk.goal, desk.free_since) = (None, free_since);
+            if let Some(line) = &desk.line {
+                // A line whose agent has died takes nothing; the next one begins with the same words.
+                let _no_longer_there = line.try_send(Ok(CoordinatorSays::Idle { free_since }.into()));
+            }
+        });
+    }
+
+    /// Later orders have at least this revision.
+    pub fn skip_to(&mut self, revision: u64) {
+        self.revision = self.revision.max(Revision(revision));
+    }
+
+    /// What a member's agent has logged.
+    pub fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.dir.path().join(format!("{name}.log"))).unwrap_or_default()
+    }
+
     /// Kills a member's postmaster.
     pub fn kill_postmaster(&self, name: &str) {
         let pid = self.report(name).and_then(|report| report.postmaster_pid).expect("it runs");
@@ -211,6 +247,7 @@ impl Group {
             kind: GroupKind::Shard,
             epoch: Epoch(epoch),
             revision: self.revision,
+            joined: self.joined,
             order,
             members: self.members.values().map(|member| member.container.clone()).collect(),
             system_identifier: None,

@@ -2,6 +2,8 @@
 //! each order, and how fast.
 
 mod fake;
+mod interrupted;
+mod released;
 
 use std::{fs, time::Duration};
 

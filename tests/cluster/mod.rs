@@ -7,6 +7,7 @@ mod containers;
 mod drivers;
 mod faults;
 mod growth;
+mod members;
 mod partitions;
 pub mod plain;
 mod start;

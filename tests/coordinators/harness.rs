@@ -252,6 +252,7 @@ fn registration(cluster: &str) -> AgentMessage {
         zone: String::new(),
         wish: String::new(),
         priority: None,
+        birth: 0,
     };
     let registration = Registration { cluster: cluster.to_owned(), container: Some(container), incarnation: 1 };
     AgentMessage { message: Some(agent_message::Message::Registration(registration)) }

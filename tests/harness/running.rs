@@ -42,6 +42,7 @@ pub struct Cluster {
     seen: Vec<String>,
     base: u16,
     flags: Vec<String>,
+    environment: Vec<(&'static str, &'static str)>,
     // Released last.
     _turn: MutexGuard<'static, ()>,
 }
@@ -49,13 +50,19 @@ pub struct Cluster {
 impl Cluster {
     /// Starts one and waits until it is ready.
     pub fn start(flags: &[&str]) -> Self {
+        Self::start_with(flags, &[])
+    }
+
+    /// The same, with settings that its parts take from the environment.
+    pub fn start_with(flags: &[&str], environment: &[(&'static str, &'static str)]) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let scratch = scratch();
         let base = free_block();
         let flags = flags.iter().map(ToString::to_string).collect();
-        let (dev, lines) = spawn(&scratch, base, &flags);
+        let environment = environment.to_vec();
+        let (dev, lines) = spawn(&scratch, base, &flags, &environment);
         let site = site(base, scratch.path().join("cluster/log"));
-        let mut cluster = Self { site, dev, scratch, lines, seen: Vec::new(), base, flags, _turn: turn };
+        let mut cluster = Self { site, dev, scratch, lines, seen: Vec::new(), base, flags, environment, _turn: turn };
         cluster.wait_until_ready();
         cluster
     }
@@ -70,7 +77,7 @@ impl Cluster {
 
     /// Starts it again on the same directory and waits until it is ready.
     pub fn start_again(&mut self) {
-        let (dev, lines) = spawn(&self.scratch, self.base, &self.flags);
+        let (dev, lines) = spawn(&self.scratch, self.base, &self.flags, &self.environment);
         (self.dev, self.lines) = (dev, lines);
         self.seen.clear();
         self.wait_until_ready();
@@ -172,10 +179,16 @@ fn site(base: u16, logs: PathBuf) -> Site {
     }
 }
 
-fn spawn(scratch: &TempDir, base: u16, flags: &Vec<String>) -> (Child, mpsc::Receiver<String>) {
+fn spawn(
+    scratch: &TempDir,
+    base: u16,
+    flags: &Vec<String>,
+    environment: &[(&'static str, &'static str)],
+) -> (Child, mpsc::Receiver<String>) {
     let mut command = Command::new(HOWDAH);
     command.arg("dev").arg("--die-with-parent").arg("--dir").arg(scratch.path().join("cluster"));
     command.args(["--base-port", &base.to_string(), "--sql-port", &(base + 32).to_string()]).args(flags);
+    command.envs(environment.iter().copied());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
     let (send, lines) = mpsc::channel();
     let outputs: [Box<dyn std::io::Read + Send>; 2] =

@@ -145,6 +145,7 @@ impl System {
                 world.members[me].awaiting = Some(epoch.0);
                 Self::write(world, me, What::Row(epoch.0));
             }
+            Action::SetAside => unreachable!("no group lets go of anybody here"),
             Action::Abort => world.members[me].under_way = None,
             // Only its primary could answer.
             Action::Examine { .. } => return false,

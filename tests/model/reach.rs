@@ -76,7 +76,8 @@ const BLOCKS: [&str; 2] = ["has no usable data to reign with", "the number is us
 
 fn container(member: usize) -> Container {
     let host = "127.0.0.1".to_owned();
-    Container { id: id(member), host, port: 7500, kind: GroupKind::Shard, zone: String::new(), wish: None }
+    let (kind, zone) = (GroupKind::Shard, String::new());
+    Container { id: id(member), host, port: 7500, kind, zone, wish: None, priority: 50, birth: 0 }
 }
 
 fn reign(primary: usize, epoch: u64, timeline: Timeline) -> Reign {
@@ -96,6 +97,10 @@ fn decided(phase: Phase, reign: Option<Reign>, durability: Durability) -> State 
         phase,
         reign,
         last_timeline: TIMELINE,
+        replicas: Some(2),
+        leaving: BTreeSet::new(),
+        paused: false,
+        hasty: 0,
         system_identifier: Some(SYSTEM),
         revision: Revision(41),
         reason: String::new(),
@@ -222,6 +227,7 @@ fn effects(world: &Inputs, action: &Action) -> Vec<Inputs> {
         Action::StopFast | Action::StopImmediate => {
             (next.postgres, next.applied, next.cut) = (down, None, None);
         }
+        Action::SetAside => panic!("nobody is let go of"),
         Action::Abort => panic!("nothing is under way"),
     }
     vec![next]

@@ -64,7 +64,8 @@ fn policy(start: &Start) -> Policy {
 
 fn container(member: Who) -> Container {
     let host = "127.0.0.1".to_owned();
-    Container { id: id(member), host, port: 7500, kind: GroupKind::Shard, zone: String::new(), wish: None }
+    let (kind, zone) = (GroupKind::Shard, String::new());
+    Container { id: id(member), host, port: 7500, kind, zone, wish: None, priority: 50, birth: 0 }
 }
 
 /// The decided state.
@@ -87,7 +88,7 @@ fn decided(start: &Start) -> State {
             founder: id(0),
         },
         Command::Found { group: group(), system_identifier: SYSTEM },
-        Command::OpenEpoch { group: group(), epoch: Epoch(1), target: None, accept_data_loss: false },
+        Command::OpenEpoch { group: group(), epoch: Epoch(1), target: None, accept_data_loss: false, hasty: 0 },
         Command::Elect {
             group: group(),
             epoch: Epoch(1),

@@ -28,6 +28,9 @@ pub fn proposal(proposal: &Proposal) -> String {
         Command::SetCohort { recorded, ordered, .. } => {
             format!("record {} order {}", cohort(recorded), cohort(ordered))
         }
+        Command::AddMember { member, .. } => format!("add {member}"),
+        Command::Retire { member, .. } => format!("retire {member}"),
+        Command::Forget { member, .. } => format!("forget {member}"),
         Command::EnsureColocation { .. } => "colocation".to_owned(),
         Command::RecordCoordinators { .. } => "record coordinators".to_owned(),
         Command::ClaimCoordinator { url, .. } => format!("claim {url}"),

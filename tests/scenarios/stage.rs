@@ -1,7 +1,7 @@
 //! The stage a scenario plays on: the real state and planner, members that go on saying what they said
 //! last, and time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use howdah::{
     coordinator::core::{
@@ -65,7 +65,7 @@ impl Stage {
     }
 
     /// A container that has registered. Its wish is its name's beginning, where that names a group.
-    pub fn connect(&mut self, name: &str, zone: &str, wish: Option<&str>, priority: Option<u32>) {
+    pub fn connect(&mut self, name: &str, zone: &str, wish: Option<&str>, priority: Option<u32>, birth: u64) {
         self.sequence += 1;
         let kind = if name.starts_with('q') { GroupKind::Query } else { GroupKind::Shard };
         let container = Container {
@@ -76,6 +76,7 @@ impl Stage {
             zone: zone.to_owned(),
             wish: wish.map(|wish| wish.parse().expect("a name")),
             priority: priority.unwrap_or(USUAL_PRIORITY),
+            birth,
         };
         self.observed.member_connected(container, Connection(self.sequence), Millis(self.now));
     }
@@ -85,7 +86,7 @@ impl Stage {
     pub fn serve(&mut self, members: &[&str], acks: u32) {
         for member in members {
             if !self.observed.members.contains_key(&id(member)) {
-                self.connect(member, "", None, None);
+                self.connect(member, "", None, None, 0);
             }
             let container = self.observed.members[&id(member)].container.clone();
             self.command(Command::Register { container });
@@ -107,6 +108,8 @@ impl Stage {
             phase: Phase::Serving,
             reign: Some(reign),
             last_timeline: Timeline(2),
+            replicas: None,
+            leaving: BTreeSet::new(),
             paused: false,
             hasty: 0,
             system_identifier: Some(SYSTEM),

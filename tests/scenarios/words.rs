@@ -4,14 +4,14 @@
 //! |---|---|
 //! | `policy acks=1 durability=strict …` | before all others; otherwise the default policy, no groups |
 //! | `serving a b c acks=1` | group `shard-1` serves in epoch 1 on timeline 2; `a` reigns, the others are its cohort |
-//! | `container x zone=z wish=g priority=9` | a container registers; before `serving`: so it is when that begins |
+//! | `container x zone=z wish=g priority=9 birth=8` | a container registers; before `serving`: so it is when that begins |
 //! | `a primary 2:100 b=100 c=90` | `a` reports, from now on with every heartbeat: primary, where its log ends, who streams from it and has flushed what; `epoch=` and `old-cohort` where they are not the newest ones |
 //! | `b standby 2:100 from=a` | `b` streams from `a`; without `from` it stands still; `recruited` answers a recruitment |
 //! | `a live 2:100` | a primary in good health that answers a recruitment |
 //! | `a down`, `a crashed`, `a starting`, `a empty` | no `PostgreSQL`, in these ways |
 //! | `a silent`, `a gone` | nothing more is heard; its stream is reset |
 //! | `router r open=1 topology=5` | a router reports |
-//! | `ask switchover to=b`, `ask failover accept-data-loss`, `ask add-shard replicas=1`, `ask pause`, `ask resume` | a person asks |
+//! | `ask switchover to=b`, `ask failover accept-data-loss`, `ask add-shard replicas=1`, `ask pause`, `ask resume`, `ask remove member=b`, `ask set replicas=2` | a person asks |
 //! | `the leader pauses 800` | nobody at all is heard for so long |
 //! | `another leader begins` | it has heard of nobody; containers have to register with it |
 //! | `expect X` | the planner wants exactly X, now; it is applied |
@@ -28,7 +28,7 @@ use howdah::{
     },
     model::{
         group::{Cohort, Phase},
-        numbers::{Epoch, Lsn, Position, Revision, Timeline},
+        numbers::{Epoch, Lsn, Millis, Position, Revision, Timeline},
         observed::{DataState, PostgresSeen, Recruited, StandbySeen},
         policy::{AckZones, Durability, Policy, Reads},
     },
@@ -90,6 +90,7 @@ fn policy(sentence: &Sentence<'_>) -> Policy {
         acks: number("acks", 1),
         durability: if is("durability", "strict") { Durability::Strict } else { Durability::Available },
         ack_zones: if is("ack-zones", "other") { AckZones::Other } else { AckZones::Any },
+        replace_after: sentence.number("replace-after").map_or(Policy::default().replace_after, Millis),
         reads: if is("reads", "strict") { Reads::Strict } else { Reads::Available },
         ..Policy::default()
     }
@@ -103,7 +104,7 @@ fn play_line(stage: &mut Stage, line: &str, sentence: &Sentence<'_>, at: &str) {
         ["container", name] => {
             let priority = sentence.number("priority").map(|n| u32::try_from(n).expect("small"));
             let (zone, wish) = (sentence.pairs.get("zone").unwrap_or(&""), sentence.pairs.get("wish").copied());
-            stage.connect(name, zone, wish, priority);
+            stage.connect(name, zone, wish, priority, sentence.number("birth").unwrap_or(0));
         }
         ["router", name] => {
             let open = u32::try_from(sentence.number("open").unwrap_or(0)).expect("small");
@@ -155,6 +156,11 @@ fn operation(what: &str, sentence: &Sentence<'_>) -> OperationKind {
     match what {
         "switchover" => OperationKind::Switchover { group, to: sentence.pairs.get("to").map(|name| id(name)) },
         "failover" => OperationKind::Failover { group, accept_data_loss: sentence.has("accept-data-loss") },
+        "remove" => OperationKind::RemoveMember { member: id(sentence.pairs["member"]) },
+        "set" => {
+            let replicas = u32::try_from(sentence.number("replicas").expect("a number")).expect("small");
+            OperationKind::SetReplicas { group, replicas }
+        }
         "pause" => OperationKind::Pause { group: None },
         "resume" => OperationKind::Resume { group: Some(group) },
         "add-shard" => {

@@ -114,6 +114,7 @@ impl World {
             }
             Action::Rewind(primary) => self.rewind(member, stage, &primary),
             Action::Clone(primary) => self.copy(member, stage, &primary),
+            Action::SetAside => Ended::Badly("no group of this simulation lets go of anybody"),
             Action::StopFast => self.stop(member, stage),
             Action::StopImmediate => {
                 self.end_postgres_hard(member);

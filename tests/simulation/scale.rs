@@ -3,7 +3,7 @@
 //! checked is that the work grows no faster than the number of shards, and an applied decision's not at all;
 //! the figures are printed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use howdah::{
     coordinator::core::{
@@ -29,7 +29,7 @@ const TURNS: u32 = 5;
 
 fn container(id: &MemberId) -> Container {
     let (host, zone) = ("127.0.0.1".to_owned(), String::new());
-    Container { id: id.clone(), host, port: 7500, kind: GroupKind::Shard, zone, wish: None, priority: 50 }
+    Container { id: id.clone(), host, port: 7500, kind: GroupKind::Shard, zone, wish: None, priority: 50, birth: 0 }
 }
 
 fn report(member: &MemberId, postgres: PostgresSeen) -> Report {
@@ -83,8 +83,23 @@ fn herd(shards: u32) -> (State, Observed) {
         let (kind, phase, last_timeline) = (GroupKind::Shard, Phase::Serving, Timeline(2));
         let (revision, system_identifier) = (Revision(1), Some(7));
         let (id, reign, reason) = (group.clone(), Some(reign), String::new());
-        let group_state =
-            Group { id, kind, members, epoch, phase, reign, last_timeline, system_identifier, revision, reason };
+        let (replicas, leaving, paused, hasty) = (Some(1), BTreeSet::new(), false, 0);
+        let group_state = Group {
+            id,
+            kind,
+            members,
+            epoch,
+            phase,
+            reign,
+            last_timeline,
+            replicas,
+            leaving,
+            paused,
+            hasty,
+            system_identifier,
+            revision,
+            reason,
+        };
         state.groups.insert(group, group_state);
     }
     (state, observed)
@@ -114,7 +129,7 @@ fn times(shards: u32) -> (f64, f64) {
     let applied = best(|| {
         let group: GroupId = "shard-1".parse().expect("a name");
         let epoch = state.groups[&group].epoch.next();
-        let command = Command::OpenEpoch { group, epoch, target: None, accept_data_loss: false };
+        let command = Command::OpenEpoch { group, epoch, target: None, accept_data_loss: false, hasty: 0 };
         let proposal = Proposal { command, reason: "measured".to_owned(), time_ms: 0, based_on: None };
         state.apply(state.revision.next(), &proposal);
     });

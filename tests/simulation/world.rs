@@ -331,6 +331,7 @@ impl World {
             zone: format!("z{}", machine.zone),
             wish: None,
             priority: 50,
+            birth: 0,
         }
     }
 

@@ -54,6 +54,8 @@ pub enum Action {
     Rewind(MemberId),
     /// Fetch everything from this primary.
     Clone(MemberId),
+    /// Put the data of a group that has let go of us aside, and belong to none.
+    SetAside,
     /// Shut down cleanly.
     StopFast,
     /// Shut down without writing anything more.
@@ -94,6 +96,7 @@ impl fmt::Display for Action {
             Self::Repoint(primary) => write!(f, "pointing at {primary}"),
             Self::Rewind(primary) => write!(f, "rewinding to {primary}"),
             Self::Clone(primary) => write!(f, "cloning from {primary}"),
+            Self::SetAside => f.write_str("setting the data of a former group aside"),
             Self::StopFast => f.write_str("stopping PostgreSQL"),
             Self::StopImmediate => f.write_str("stopping PostgreSQL at once"),
             Self::Abort => f.write_str("giving up what is under way"),

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use crate::model::{
     goal::{Goal, Order},
-    group::Cohort,
+    group::{Cohort, Storage},
     ids::MemberId,
     numbers::{Millis, Timeline},
     policy::Reads,
@@ -110,6 +110,9 @@ fn verdict(inputs: &Inputs, state: State) -> Verdict {
     if let Some(goal) = goal.filter(|goal| goal.epoch > inputs.promise) {
         return Verdict::one(Action::Promise(goal.epoch));
     }
+    if inputs.released.is_some() {
+        return let_go(inputs);
+    }
     if let (Data::Unfinished(Unfinished::Settling), Postgres::Standby(_)) = (&inputs.data, &inputs.postgres) {
         return Verdict::one(Action::Finish);
     }
@@ -130,6 +133,24 @@ fn verdict(inputs: &Inputs, state: State) -> Verdict {
         (Rule::Settle | Rule::Clone | Rule::Follow, Some(goal)) => follow(inputs, goal, state),
         (Rule::Cut | Rule::Promote | Rule::Reign | Rule::Settle | Rule::Clone | Rule::Follow, None) => {
             unreachable!("the table gives these rules only with an order")
+        }
+    }
+}
+
+/// The group that the data belongs to has let go of this container: `PostgreSQL` ends, and what it leaves is
+/// never used for another group. A clone that was never complete is worth nothing to anybody.
+fn let_go(inputs: &Inputs) -> Verdict {
+    match (&inputs.postgres, inputs.data, inputs.storage) {
+        (Postgres::Hung, ..) => Verdict::one(Action::StopImmediate),
+        (Postgres::Starting | Postgres::Standby(_) | Postgres::Primary(_), ..) => Verdict::one(Action::StopFast),
+        (_, Data::Empty | Data::Unfinished(Unfinished::Cloning | Unfinished::Settling), _)
+        | (_, _, Storage::Ephemeral) => Verdict::one(Action::SetAside),
+        (_, Data::Ready { .. } | Data::Unfinished(Unfinished::Rewinding), Storage::Persistent) => {
+            let group = inputs.group.as_ref().map_or("its group", |group| group.as_str());
+            Verdict::Wait(format!(
+                "{group} has let go of it, and it keeps that group's data (storage = persistent): to free it for another \
+                 group, stop it, move the directory postgres away and start it, or run it with --storage ephemeral"
+            ))
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::model::{
     goal::Goal,
+    group::Storage,
     ids::{ClusterName, MemberId},
     numbers::{Epoch, Millis, Revision},
 };
@@ -33,7 +34,11 @@ impl Inputs {
         Self {
             cluster,
             me,
+            birth: 0,
+            storage: Storage::Persistent,
             group: None,
+            joined: Revision(0),
+            released: None,
             now,
             goal: None,
             newest_revision: Revision(0),
@@ -66,10 +71,16 @@ impl Inputs {
         if news.order {
             (self.failure, self.ancestry) = (None, None);
         }
-        self.group = Some(goal.group.clone());
+        (self.group, self.joined, self.released) = (Some(goal.group.clone()), goal.joined, None);
         self.newest_revision = goal.revision;
         self.goal = Some(goal);
         news
+    }
+
+    /// The group has let go of this container (`goals::released`); true: this is news.
+    pub fn let_go(&mut self, since: Revision) -> bool {
+        self.goal = None;
+        self.released.replace(since).is_none()
     }
 
     /// The postmaster has ended.
@@ -115,6 +126,13 @@ impl Inputs {
             Action::ApplyCohort(cohort) => {
                 self.applied = Some(cohort.clone());
                 self.cohort_seen = now;
+            }
+            Action::SetAside => {
+                let since = self.released.take().unwrap_or_default();
+                (self.group, self.promise, self.joined) = (None, Epoch(0), since);
+                self.newest_revision = self.newest_revision.max(since);
+                (self.data, self.acknowledged, self.objects) = (Data::Empty, Epoch(0), Epoch(0));
+                (self.applied, self.cut, self.ancestry) = (None, None, None);
             }
             Action::WriteEpoch(epoch) => self.acknowledged = *epoch,
             Action::EnsureObjects(epoch) => self.objects = *epoch,

@@ -2,7 +2,7 @@
 
 use crate::model::{
     goal::Goal,
-    ids::{ClusterName, GroupId},
+    ids::{ClusterName, GroupId, MemberId},
     numbers::{Epoch, Revision},
 };
 
@@ -28,6 +28,12 @@ pub enum Refusal {
         theirs: GroupId,
         /// This container's.
         ours: GroupId,
+    },
+    /// For an earlier container of this name.
+    #[error("the goal is for the {me} that was here before this directory was begun: it waits to be registered")]
+    OtherLife {
+        /// This container.
+        me: MemberId,
     },
     /// The group's data is not what is here.
     #[error(
@@ -65,6 +71,11 @@ pub fn check(inputs: &Inputs, goal: &Goal) -> Result<(), Refusal> {
     if let Some(group) = inputs.group.as_ref().filter(|group| **group != goal.group) {
         return Err(Refusal::OtherGroup { theirs: goal.group.clone(), ours: group.clone() });
     }
+    // Whoever gives it knows nothing of this directory, in which no promise of the one before is kept.
+    let known = goal.members.iter().find(|member| member.id == inputs.me).map_or(0, |member| member.birth);
+    if known != 0 && known != inputs.birth {
+        return Err(Refusal::OtherLife { me: inputs.me.clone() });
+    }
     if goal.epoch < inputs.promise {
         return Err(Refusal::OldEpoch { epoch: goal.epoch, promise: inputs.promise });
     }
@@ -77,4 +88,10 @@ pub fn check(inputs: &Inputs, goal: &Goal) -> Result<(), Refusal> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a coordinator that says "you belong to no group since" has seen this container leave the group
+/// its data belongs to. One that lags behind, or has lost its memory, has not.
+pub fn released(inputs: &Inputs, since: Revision) -> bool {
+    inputs.group.is_some() && since > inputs.joined
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     goal::Goal,
-    group::Cohort,
+    group::{Cohort, Storage},
     ids::{ClusterName, GroupId, MemberId},
     numbers::{Epoch, Lsn, Millis, Position, Revision, Timeline},
     observed::{StandbySeen, TableSeen},
@@ -125,8 +125,16 @@ pub struct Inputs {
     pub cluster: ClusterName,
     /// This container.
     pub me: MemberId,
+    /// Drawn when its directory was begun.
+    pub birth: u64,
+    /// What to do with data that belongs to a group no more.
+    pub storage: Storage,
     /// The group its data belongs to, once it has had one.
     pub group: Option<GroupId>,
+    /// Revision at which it joined that group.
+    pub joined: Revision,
+    /// That group has let go of it, at this revision.
+    pub released: Option<Revision>,
     /// Monotonic time.
     pub now: Millis,
     /// Newest goal accepted in this incarnation.

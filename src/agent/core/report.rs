@@ -8,9 +8,11 @@ use crate::model::{
 
 use super::inputs::{Data, Inputs, Postgres};
 
-/// The data directory, as reported.
+/// The data directory, as reported. One that is empty but still a former group's is not offered to another:
+/// the goal would be refused.
 pub fn data(inputs: &Inputs) -> DataState {
     match inputs.data {
+        Data::Empty if inputs.group.is_some() && inputs.goal.is_none() => DataState::Unfinished,
         Data::Empty => DataState::Empty,
         Data::Ready { system_identifier } => DataState::Ready { system_identifier },
         Data::Unfinished(_) => DataState::Unfinished,

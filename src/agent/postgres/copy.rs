@@ -98,6 +98,7 @@ impl Server {
     /// Fetches a copy of `primary` beside what is there.
     pub async fn fetch_copy(&self, primary: &Container, progress: &Progress) -> Result<(), ActionError> {
         let fresh = self.layout.fresh();
+        self.end_programs().await?;
         remove(&fresh).await?;
         process::make_dir(self, &fresh)?;
         // Synced by the server at its start, as after a rewind, before what it replaces is dropped.
@@ -117,6 +118,7 @@ impl Server {
     /// earlier attempt has put in its place is ours to remove.
     pub async fn put_copy_in_place(&self) -> Result<(), ActionError> {
         self.stop_immediate().await?;
+        self.end_programs().await?;
         let (data, fresh, aside) = (self.layout.data(), self.layout.fresh(), self.layout.aside());
         let rename = |from: &Path, to: &Path| {
             fs::rename(from, to).map_err(ActionError::io(format!("renaming {} to {}", from.display(), to.display())))
@@ -127,6 +129,23 @@ impl Server {
             rename(&data, &aside)?;
         }
         rename(&fresh, &data)?;
+        files::sync_dir(self.layout.root()).map_err(ActionError::io("syncing the agent's directory"))
+    }
+
+    /// What is here belongs to a group that has let go of this container: it is put aside, the newest only. What
+    /// was never complete goes, and what it was to replace stays aside.
+    pub async fn set_aside(&self, never_complete: bool) -> Result<(), ActionError> {
+        self.stop_immediate().await?;
+        self.end_programs().await?;
+        let (data, aside) = (self.layout.data(), self.layout.aside());
+        remove(&self.layout.fresh()).await?;
+        if never_complete {
+            remove(&data).await?;
+        } else if data.exists() {
+            remove(&aside).await?;
+            let what = format!("renaming {} to {}", data.display(), aside.display());
+            fs::rename(&data, &aside).map_err(ActionError::io(what))?;
+        }
         files::sync_dir(self.layout.root()).map_err(ActionError::io("syncing the agent's directory"))
     }
 

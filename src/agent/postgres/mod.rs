@@ -148,6 +148,10 @@ impl Server {
             session: Mutex::new(None),
             epoch_session: Mutex::new(None),
         };
+        if let Err(error) = server.end_programs().await {
+            // Tried again before anything is written where they write.
+            tracing::error!(%error, "an earlier agent's programs go on");
+        }
         server.take_over();
         Ok(server)
     }

@@ -2,9 +2,11 @@
 //! has exited.
 
 use std::{
+    ffi::OsStr,
     fs::{self, OpenOptions},
     io,
-    path::Path,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
     process::Stdio,
     sync::{
         Arc,
@@ -169,6 +171,31 @@ impl Server {
         })
     }
 
+    /// Programs that an agent started which was killed itself: `pg_basebackup` and `pg_rewind` go on without it,
+    /// and would write into what is made anew under the same names. Nobody else starts any here: the agent's
+    /// directory is locked.
+    pub async fn end_programs(&self) -> Result<(), ActionError> {
+        let places = [self.layout.data(), self.layout.fresh()];
+        let gone = async {
+            let mut every = tokio::time::interval(Duration::from_millis(5));
+            loop {
+                every.tick().await;
+                let programs = programs_on(&places);
+                if programs.is_empty() {
+                    return;
+                }
+                for pid in programs {
+                    tracing::warn!(pid, "ending a program that an earlier agent left behind");
+                    send(pid, Signal::KILL);
+                }
+            }
+        };
+        timeout(KILLED, gone).await.map_err(|_| ActionError::Deadline {
+            what: format!("ending the programs that an earlier agent left in {}", self.layout.root().display()),
+            after: KILLED,
+        })
+    }
+
     /// Tells the postmaster, and the processes given, that the settings have changed.
     pub(super) fn reload(&self, also: impl IntoIterator<Item = u32>) {
         for pid in self.postmaster().into_iter().chain(also) {
@@ -267,6 +294,21 @@ fn processes_in(data: &Path) -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|pid| runs_in(*pid, data)).collect()
+}
+
+/// `PostgreSQL`'s programs that were told to work on one of `places`.
+fn programs_on(places: &[PathBuf]) -> Vec<u32> {
+    const PROGRAMS: [&str; 3] = ["initdb", "pg_basebackup", "pg_rewind"];
+    let works_here = |pid: &u32| {
+        // The arguments, each ended by a zero byte; nothing for a zombie.
+        let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+        let mut words = line.split(|byte| *byte == 0).map(OsStr::from_bytes).map(Path::new);
+        let ours = words.next().and_then(Path::file_name).is_some_and(|name| PROGRAMS.iter().any(|it| name == *it));
+        ours && words.any(|word| places.iter().any(|place| word == place))
+    };
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(works_here).collect()
 }
 
 fn restrict_dir(path: &Path) -> io::Result<()> {

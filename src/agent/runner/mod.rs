@@ -122,7 +122,10 @@ impl Runner {
         let postgres =
             if server.postmaster().is_some() { Postgres::Starting } else { Postgres::Down { crashed: None } };
         let inputs = Inputs {
+            birth: memory.birth,
+            storage: config.storage,
             group: memory.group,
+            joined: memory.joined,
             newest_revision: memory.revision,
             promise: memory.promise,
             data,
@@ -197,7 +200,17 @@ impl Runner {
     }
 
     fn hear(&mut self, said: CoordinatorSays) -> io::Result<()> {
-        let CoordinatorSays::Goal(goal) = said else { return Ok(()) };
+        let goal = match said {
+            CoordinatorSays::Goal(goal) => goal,
+            CoordinatorSays::Idle { free_since: Some(since) } if goals::released(&self.inputs, since) => {
+                if self.inputs.let_go(since) {
+                    tracing::warn!(group = ?self.inputs.group, %since, "its group has let go of this container");
+                    self.quick_until = self.clock.now().plus(QUICK_FOR);
+                }
+                return Ok(());
+            }
+            CoordinatorSays::Idle { .. } | CoordinatorSays::NotLeader(_) | CoordinatorSays::Alive => return Ok(()),
+        };
         if let Err(refusal) = goals::check(&self.inputs, &goal) {
             tracing::warn!(%refusal, "goal refused");
             return Ok(());
@@ -215,9 +228,9 @@ impl Runner {
     }
 
     fn obey(&mut self, goal: Goal) -> io::Result<()> {
-        let group = goal.group.clone();
-        if self.inputs.group.is_none() {
-            change(&self.store, |memory| memory.group = Some(group))?;
+        let (group, joined) = (goal.group.clone(), goal.joined);
+        if self.inputs.group.is_none() || self.inputs.joined != joined {
+            change(&self.store, |memory| (memory.group, memory.joined) = (Some(group), joined))?;
         }
         let news = self.inputs.obey(goal);
         let Some(goal) = &self.inputs.goal else { return Ok(()) };

@@ -7,12 +7,17 @@ use crate::{
         core::{
             action::Action,
             decide::slots_of,
-            inputs::{Inputs, Postgres, Unfinished},
+            inputs::{Data, Inputs, Postgres, Unfinished},
         },
         memory::{Memory, Store},
         postgres::{ActionError, Progress, Server},
     },
-    model::{goal::Goal, group::Container, ids::MemberId, numbers::Lsn},
+    model::{
+        goal::Goal,
+        group::Container,
+        ids::MemberId,
+        numbers::{Epoch, Lsn, Revision},
+    },
 };
 
 use super::lane::Outcome;
@@ -31,6 +36,10 @@ pub struct Performer {
     pub ours: Lsn,
     /// This member.
     pub me: MemberId,
+    /// Its group has let go of it, at this revision.
+    pub released: Option<Revision>,
+    /// What is in the data directory was never complete.
+    pub never_complete: bool,
 }
 
 impl Performer {
@@ -40,14 +49,20 @@ impl Performer {
             Postgres::Standby(standby) => standby.position.lsn,
             _ => Lsn(0),
         };
-        Self { server, store, progress, goal: inputs.goal.clone(), ours, me: inputs.me.clone() }
+        let never_complete = matches!(inputs.data, Data::Unfinished(Unfinished::Cloning | Unfinished::Settling));
+        let (goal, me, released) = (inputs.goal.clone(), inputs.me.clone(), inputs.released);
+        Self { server, store, progress, goal, ours, me, released, never_complete }
     }
 
     /// Carries it out.
     pub async fn perform(self, action: Action) -> Result<Outcome, ActionError> {
         let (server, goal) = (&self.server, self.goal.as_ref());
         match action {
-            Action::MakeDataDirectory => server.make_data_directory().await?,
+            Action::MakeDataDirectory => {
+                server.make_data_directory().await?;
+                // What an earlier group has left here was given up when this container became free.
+                server.drop_aside().await?;
+            }
             Action::StartFenced => server.start(goal, None).await?,
             Action::StartFollowing(primary) => server.start(goal, Some(&primary)).await?,
             Action::Finish => {
@@ -90,6 +105,16 @@ impl Performer {
                 server.put_copy_in_place().await?;
                 self.mark(Some(Unfinished::Settling))?;
             }
+            Action::SetAside => {
+                server.set_aside(self.never_complete).await?;
+                let since = self.released.unwrap_or_default();
+                // The epochs promised were those of that group; what was decided before it was left is void.
+                self.remember(|memory| {
+                    (memory.group, memory.joined, memory.promise) = (None, since, Epoch(0));
+                    (memory.system_identifier, memory.unfinished) = (None, None);
+                    memory.revision = memory.revision.max(since);
+                })?;
+            }
             Action::StopFast => server.stop_fast().await?,
             Action::StopImmediate => server.stop_immediate().await?,
             Action::Promise(_) | Action::Abort => {
@@ -109,8 +134,11 @@ impl Performer {
     }
 
     fn mark(&self, unfinished: Option<Unfinished>) -> Result<(), ActionError> {
-        change(&self.store, |memory| memory.unfinished = unfinished)
-            .map_err(|source| ActionError::Io { what: "writing agent.json".to_owned(), source })
+        self.remember(|memory| memory.unfinished = unfinished)
+    }
+
+    fn remember(&self, with: impl FnOnce(&mut Memory)) -> Result<(), ActionError> {
+        change(&self.store, with).map_err(|source| ActionError::Io { what: "writing agent.json".to_owned(), source })
     }
 }
 

@@ -118,7 +118,7 @@ impl View<'_> {
     }
 
     fn counts(&self, member: &MemberId) -> bool {
-        counts(self.world.policy(), self.group, self.primary, member)
+        !self.group.leaving.contains(member) && counts(self.world.policy(), self.group, self.primary, member)
     }
 
     /// Those of a cohort that are no good to it any more, and why.

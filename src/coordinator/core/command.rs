@@ -108,6 +108,27 @@ pub enum Command {
         /// What the primary is told to apply from now on.
         ordered: Cohort,
     },
+    /// A container without a group joins one; it is cloned.
+    AddMember {
+        /// Group.
+        group: GroupId,
+        /// The container.
+        member: MemberId,
+    },
+    /// A standby is to go. It belongs to the group until it has left the cohort.
+    Retire {
+        /// Group.
+        group: GroupId,
+        /// The standby.
+        member: MemberId,
+    },
+    /// A retired standby that has left the cohort, recorded and ordered, belongs to the group no more.
+    Forget {
+        /// Group.
+        group: GroupId,
+        /// It.
+        member: MemberId,
+    },
     /// Finds or makes a colocation group.
     EnsureColocation {
         /// Type of the key, as `format_type` gives it.
@@ -213,6 +234,18 @@ pub enum OperationKind {
         coordinator: CoordinatorId,
         /// Where the new one will be.
         url: String,
+    },
+    /// A group lets go of a standby; a container without a group is forgotten.
+    RemoveMember {
+        /// Which.
+        member: MemberId,
+    },
+    /// How many standbys a group is to have.
+    SetReplicas {
+        /// Group.
+        group: GroupId,
+        /// Standbys.
+        replicas: u32,
     },
     /// Maintenance begins: done as soon as it is recorded.
     Pause {

@@ -7,6 +7,7 @@ use crate::model::{
     goal::{Goal, GoalSettings, Order},
     group::{Group, Phase, Reign},
     ids::MemberId,
+    numbers::Revision,
     policy::Durability,
 };
 
@@ -22,6 +23,7 @@ pub fn goal(state: &State, member: &MemberId) -> Option<Goal> {
         kind: group.kind,
         epoch: group.epoch,
         revision: group.revision,
+        joined: state.moved.get(member).copied().unwrap_or_default(),
         order,
         members: group.members.values().cloned().collect(),
         system_identifier: group.system_identifier,
@@ -34,6 +36,12 @@ pub fn goal(state: &State, member: &MemberId) -> Option<Goal> {
             slot_wal_keep_mb: policy.slot_wal_keep_mb,
         },
     })
+}
+
+/// When a container that belongs to no group last left one (0: never); `None`: it belongs to one.
+pub fn free_since(state: &State, member: &MemberId) -> Option<Revision> {
+    let free = !state.membership.contains_key(member);
+    free.then(|| state.moved.get(member).copied().unwrap_or_default())
 }
 
 fn order(group: &Group, member: &MemberId, durability: Durability) -> Option<Order> {

@@ -63,6 +63,10 @@ fn sound(group: &Group) -> Result<(), String> {
                 return Err(format!("cohort {cohort:?} of {} is none", reign.primary));
             }
         }
+        let members = [&reign.recorded, &reign.ordered].into_iter().flat_map(|cohort| &cohort.standbys);
+        if let Some(stranger) = members.chain([&reign.primary]).find(|id| !group.members.contains_key(*id)) {
+            return Err(format!("{stranger} counts and is no member"));
+        }
         if !intersect(&reign.ordered, &reign.recorded) {
             return Err(format!("commits under {:?} may be missed by recruits of {:?}", reign.ordered, reign.recorded));
         }

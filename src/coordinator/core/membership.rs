@@ -91,7 +91,7 @@ fn next(state: &State, attendance: &Attendance, operation: &Operation) -> Option
             let old = state.coordinators.contains_key(coordinator).then_some(*coordinator);
             newcomer(state, attendance, operation, old)
         }
-        OperationKind::AddShard { .. } | OperationKind::Switchover { .. } | OperationKind::Failover { .. } => None,
+        _ => None,
     }
 }
 
@@ -201,7 +201,7 @@ pub fn outcome(state: &State, operation: &Operation) -> Option<OperationOutcome>
             }
             Some(_) => None,
         },
-        OperationKind::AddShard { .. } | OperationKind::Switchover { .. } | OperationKind::Failover { .. } => None,
+        _ => None,
     }
 }
 

@@ -20,6 +20,7 @@ pub mod flapping;
 pub mod goals;
 pub mod invariants;
 pub mod log_format;
+pub mod members;
 pub mod membership;
 pub mod observed;
 pub mod operations;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     command::{Command, OperationKind, OperationOutcome, Proposal},
-    membership,
+    members, membership,
     planner::World,
     switchover,
 };
@@ -52,6 +52,8 @@ impl Operation {
             OperationKind::AddCoordinator { .. } => "add-coordinator",
             OperationKind::RemoveCoordinator { .. } => "remove-coordinator",
             OperationKind::ReplaceCoordinator { .. } => "replace-coordinator",
+            OperationKind::RemoveMember { .. } => "remove-member",
+            OperationKind::SetReplicas { .. } => "set-replicas",
             OperationKind::Pause { .. } => "pause",
             OperationKind::Resume { .. } => "resume",
         };
@@ -96,6 +98,21 @@ fn outcome(world: &World<'_>, operation: &Operation) -> Option<OperationOutcome>
             }
             _ => done(format!("{primary} reigns in {}", operation.target)),
         }),
+        OperationKind::RemoveMember { member } => match group {
+            Some(group) if group.leaving.contains(member) => None,
+            Some(group) if group.members.contains_key(member) => {
+                let id = &group.id;
+                Some(failed(format!("{member} was elected in {id}, as nobody else had every commit: try again later")))
+            }
+            _ => Some(done(format!("{} has let go of {member}", operation.target))),
+        },
+        OperationKind::SetReplicas { replicas, .. } => {
+            let group = group?;
+            if group.replicas != Some(*replicas) {
+                return Some(failed("another number was asked for since".to_owned()));
+            }
+            members::complete(world, group).then(|| done(format!("{} has {replicas} standbys", group.id)))
+        }
         OperationKind::Pause { .. } | OperationKind::Resume { .. } => unreachable!("ended as it was recorded"),
         OperationKind::Switchover { to, .. } => match (serves, to) {
             (Some(primary), Some(to)) if primary == to => Some(done(format!("{to} reigns in {}", operation.target))),

@@ -20,7 +20,8 @@ use crate::model::{
 
 /// Containers that registered something else than is known of them.
 pub fn register(world: &World<'_>) -> Vec<Proposal> {
-    let news = world.observed.members.values().map(|seen| &seen.container).filter(|container| {
+    let there = world.observed.members.values().map(|seen| &seen.container).filter(|it| world.reachable(&it.id));
+    let news = there.filter(|container| {
         let known = world.state.containers.get(&container.id) == Some(*container);
         !known && world.state.group_of(&container.id).is_none_or(|group| group.kind == container.kind)
     });
@@ -39,8 +40,7 @@ pub fn create(world: &World<'_>) -> Vec<Proposal> {
     }
     // A container that wishes for one of these waits for it.
     let reserved: BTreeSet<_> = wanted.iter().map(|(id, _, _)| id.clone()).collect();
-    let mut idle: BTreeMap<&MemberId, &Container> =
-        world.state.idle().filter(|container| world.reachable(&container.id)).map(|c| (&c.id, c)).collect();
+    let mut idle: BTreeMap<&MemberId, &Container> = free(world).map(|c| (&c.id, c)).collect();
     let mut proposals = Vec::new();
     for (id, kind, size) in wanted {
         let Some(members) = choose(&id, kind, size, &idle, &reserved) else { continue };
@@ -53,6 +53,21 @@ pub fn create(world: &World<'_>) -> Vec<Proposal> {
         proposals.push(world.propose_anyway(Command::CreateGroup { group: id, kind, members, founder }, reason));
     }
     proposals
+}
+
+/// Containers without a group that are there and hold no data: what another group has left on one is not
+/// for a new one.
+pub fn free<'a>(world: &'a World<'a>) -> impl Iterator<Item = &'a Container> {
+    let bare = |id: &MemberId| world.fresh_report(id).is_some_and(|report| report.data == DataState::Empty);
+    world.state.idle().filter(move |container| bare(&container.id))
+}
+
+/// A kind's name, as people see it.
+pub fn kind_name(kind: GroupKind) -> &'static str {
+    match kind {
+        GroupKind::Query => "query",
+        GroupKind::Shard => "shard",
+    }
 }
 
 /// A group's first data: once the founder has it, it is recorded; then the group's first epoch opens.

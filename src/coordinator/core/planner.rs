@@ -11,7 +11,7 @@
 use super::{
     candidate, cohort,
     command::{Command, OperationKind, Proposal},
-    failover,
+    failover, members,
     observed::{Link, Observed},
     operations::{self, Operation},
     placement,
@@ -67,7 +67,8 @@ fn step(world: &World<'_>, group: &Group) -> Option<Proposal> {
         (Phase::Serving, Some(reign)) => failover::forced(world, group)
             .or_else(|| failover::lost_primary(world, group, reign, None))
             .or_else(|| switchover::begin(world, group, reign))
-            .or_else(|| cohort::step(world, group, reign)),
+            .or_else(|| cohort::step(world, group, reign))
+            .or_else(|| members::step(world, group, reign)),
         (Phase::Draining { target }, Some(reign)) => failover::forced(world, group)
             .or_else(|| failover::lost_primary(world, group, reign, target.as_ref()))
             .or_else(|| switchover::drain(world, group, reign, target.as_ref())),

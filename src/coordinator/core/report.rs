@@ -6,6 +6,7 @@ mod warnings;
 use super::{
     candidate,
     command::OperationKind,
+    members,
     observed::{Link, Observed, RouterSeen},
     operations::Operation,
     placement,
@@ -64,10 +65,11 @@ fn progress(world: &World<'_>, operation: &Operation) -> String {
         let OperationKind::AddShard { replicas } = operation.kind else {
             return world.observed.waits.get(&operation.id).cloned().unwrap_or_else(|| "under way".to_owned());
         };
-        let idle = world.state.idle().filter(|c| c.kind == GroupKind::Shard && world.reachable(&c.id)).count();
+        let idle = placement::free(world).filter(|container| container.kind == GroupKind::Shard).count();
         return format!("waiting for {} idle shard containers: {idle} there, start more", replicas + 1);
     };
-    let why = candidate::waits_for(world, group).unwrap_or_else(|| group.reason.clone());
+    let why = candidate::waits_for(world, group).or_else(|| members::waits_for(world, group));
+    let why = why.unwrap_or_else(|| group.reason.clone());
     format!("{} is {}: {why}", group.id, group.phase.name())
 }
 
@@ -78,7 +80,7 @@ fn group_status(world: &World<'_>, group: &Group) -> GroupStatus {
     };
     GroupStatus {
         id: group.id.to_string(),
-        kind: kind_name(group.kind).to_owned(),
+        kind: placement::kind_name(group.kind).to_owned(),
         epoch: group.epoch.0,
         phase: group.phase.name().to_owned(),
         primary: group.primary().map(ToString::to_string),
@@ -87,6 +89,7 @@ fn group_status(world: &World<'_>, group: &Group) -> GroupStatus {
         reason: candidate::waits_for(world, group)
             .map_or_else(|| group.reason.clone(), |why| format!("{}; waiting: {why}", group.reason)),
         paused: group.paused,
+        replicas: u32::try_from(group.wanted_standbys()).unwrap_or(u32::MAX),
         members: group.members.values().map(|container| member_status(world, container, Some(group))).collect(),
     }
 }
@@ -119,6 +122,7 @@ fn member_status(world: &World<'_>, container: &Container, group: Option<&Group>
         pid: report.map(|report| report.pid),
         postmaster_pid: report.and_then(|report| report.postmaster_pid),
         data_dir: report.map_or_else(String::new, |report| report.data_dir.clone()),
+        group: group.map(|group| group.id.to_string()).unwrap_or_default(),
         note: if reachable {
             report.map_or_else(String::new, |report| report.note.clone())
         } else {
@@ -174,21 +178,13 @@ fn table_status(state: &State, table: &TableSeen) -> TableStatus {
     }
 }
 
-/// Its name, as people see it.
-fn kind_name(kind: GroupKind) -> &'static str {
-    match kind {
-        GroupKind::Query => "query",
-        GroupKind::Shard => "shard",
-    }
-}
-
 /// What a group that does not exist yet waits for.
 fn forming(world: &World<'_>) -> Vec<String> {
-    let waiting = |kind| world.state.idle().filter(|c| c.kind == kind && world.reachable(&c.id)).count();
+    let waiting = |kind| placement::free(world).filter(|container| container.kind == kind).count();
     let wanted = placement::wanted(world).into_iter();
     wanted
         .map(|(id, kind, size)| {
-            let name = kind_name(kind);
+            let name = placement::kind_name(kind);
             format!("{id} waits for {size} idle {name} containers: {} there, start more", waiting(kind))
         })
         .collect()

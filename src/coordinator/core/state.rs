@@ -5,6 +5,7 @@
 mod coordinators;
 mod groups;
 mod maintenance;
+mod members;
 mod registry;
 
 pub(super) use groups::{describe, goes_on};
@@ -49,6 +50,9 @@ pub struct State {
     pub groups: BTreeMap<GroupId, Group>,
     /// The group each container belongs to, where it has one.
     pub membership: BTreeMap<MemberId, GroupId>,
+    /// Log index at which a container last joined or left a group.
+    #[serde(default)]
+    pub moved: BTreeMap<MemberId, Revision>,
     /// Placement.
     pub colocations: BTreeMap<ColocationId, Colocation>,
     /// Colocation groups made for one table alone, and the keys under which their makers asked.
@@ -144,6 +148,9 @@ impl State {
                 self.elect(group, *epoch, primary, *timeline, cohort, proposal)
             }
             Command::Serving { group, epoch } => self.serving(group, *epoch, proposal),
+            Command::AddMember { group, member } => self.add_member(group, member, proposal),
+            Command::Retire { group, member } => self.retire(group, member, proposal),
+            Command::Forget { group, member } => self.forget(group, member, proposal),
             Command::SetCohort { group, recorded, ordered } => self.set_cohort(group, recorded, ordered, proposal),
         }
     }

@@ -15,6 +15,7 @@ use super::{
     observed::Link,
     operations::Operation,
     planner::World,
+    winner::is_wanted,
 };
 use crate::model::{
     group::{Group, Phase, Reign},
@@ -112,7 +113,8 @@ fn asked_for<'a>(world: &World<'a>, group: &'a Group) -> Option<&'a Operation> {
 /// The best standby for a switchover that names nobody: of those that can take over at once, one of the
 /// cohort, then of the highest priority (0 is never chosen), then the furthest by its primary's word.
 fn best(world: &World<'_>, group: &Group, reign: &Reign) -> Option<MemberId> {
-    let near = group.members.values().filter(|it| it.priority > 0 && ready(world, group, reign, &it.id));
+    let near = group.members.values();
+    let near = near.filter(|it| is_wanted(group, &it.id) && ready(world, group, reign, &it.id));
     let best =
         near.max_by_key(|it| (reign.recorded.standbys.contains(&it.id), it.priority, flushed(world, reign, &it.id)));
     best.map(|it| it.id.clone())

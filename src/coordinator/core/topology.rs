@@ -36,6 +36,9 @@ pub(super) fn affected(state: &State, command: &Command) -> Affected {
         | Command::OpenEpoch { group, .. }
         | Command::Elect { group, .. }
         | Command::Serving { group, .. }
+        | Command::AddMember { group, .. }
+        | Command::Retire { group, .. }
+        | Command::Forget { group, .. }
         | Command::SetCohort { group, .. } => Affected::Group(state.groups.get(group).map(view)),
         _ => Affected::All(Box::new(visible(state))),
     }

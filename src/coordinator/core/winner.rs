@@ -59,7 +59,8 @@ pub fn winner<'a, 'r>(
 
 /// May be chosen where there is a choice.
 pub fn is_wanted(group: &Group, member: &MemberId) -> bool {
-    group.members.get(member).is_none_or(|member| member.priority > 0)
+    let wished_away = group.leaving.contains(member);
+    !wished_away && group.members.get(member).is_none_or(|member| member.priority > 0)
 }
 
 /// Where a log must reach to hold every acknowledged commit for certain; `None`: not known, and before the

@@ -10,7 +10,12 @@ use tokio::sync::watch;
 
 use super::{
     super::{
-        core::{goals::goal, observed::Connection, replica::Leadership, topology::topology},
+        core::{
+            goals::{free_since, goal},
+            observed::Connection,
+            replica::Leadership,
+            topology::topology,
+        },
         inbox::{Input, Outlets, Vitals},
         roster::Roster,
     },
@@ -127,8 +132,10 @@ impl Driver {
         // A leader that does not know yet what the one before it decided gives no orders.
         if self.replica.may_decide() && published.goals_at != Some(revision) {
             for (member, agent) in &mut published.agents {
-                let says = goal(&self.state, member)
-                    .map_or(CoordinatorSays::Idle, |goal| CoordinatorSays::Goal(Box::new(goal)));
+                let says = match goal(&self.state, member) {
+                    Some(goal) => CoordinatorSays::Goal(Box::new(goal)),
+                    None => CoordinatorSays::Idle { free_since: free_since(&self.state, member) },
+                };
                 let told = std::mem::replace(&mut agent.told, true);
                 agent.outbox.send_if_modified(|seen| {
                     let changed = !told || *seen != says;

@@ -19,6 +19,7 @@ fn container() -> Container {
         zone: "a".into(),
         wish: Some("shard-1".parse().expect("a name")),
         priority: 0,
+        birth: 17,
     }
 }
 
@@ -98,6 +99,7 @@ fn goals_come_back() {
             kind: GroupKind::Shard,
             epoch: Epoch(1),
             revision: Revision(2),
+            joined: Revision(3),
             order,
             members: vec![container()],
             system_identifier: Some(3),
@@ -111,7 +113,8 @@ fn goals_come_back() {
             },
         })));
     }
-    both_ways::<_, pb::CoordinatorMessage>(CoordinatorSays::Idle);
+    both_ways::<_, pb::CoordinatorMessage>(CoordinatorSays::Idle { free_since: None });
+    both_ways::<_, pb::CoordinatorMessage>(CoordinatorSays::Idle { free_since: Some(Revision(0)) });
     both_ways::<_, pb::CoordinatorMessage>(CoordinatorSays::Alive);
     both_ways::<_, pb::CoordinatorMessage>(CoordinatorSays::NotLeader(None));
     both_ways::<_, pb::CoordinatorMessage>(CoordinatorSays::NotLeader(Some("http://a:1".into())));

@@ -13,7 +13,7 @@ use crate::{
     },
     model::{
         goal::GoalSettings,
-        group::{Container, GroupKind},
+        group::{Container, GroupKind, Storage},
         numbers::{Epoch, Lsn, Position, Revision},
         observed::StandbySeen,
         policy::Reads,
@@ -30,7 +30,7 @@ fn member(name: &str) -> MemberId {
 fn container(name: &str) -> Container {
     let id = member(name);
     let (host, zone) = ("127.0.0.1".to_owned(), String::new());
-    Container { id, host, port: 5432, kind: GroupKind::Shard, zone, wish: None, priority: 50 }
+    Container { id, host, port: 5432, kind: GroupKind::Shard, zone, wish: None, priority: 50, birth: 0 }
 }
 
 fn cohort() -> Cohort {
@@ -44,6 +44,7 @@ fn goal(order: Order) -> Goal {
         kind: GroupKind::Shard,
         epoch: EPOCH,
         revision: Revision(41),
+        joined: Revision(30),
         order,
         members: vec![container("a"), container("b")],
         system_identifier: Some(1),
@@ -92,7 +93,8 @@ fn inputs(state: State) -> Inputs {
         State::Primary => (ready, Postgres::Primary(primary_on(Timeline(5)))),
     };
     let (cluster, me) = ("c".parse().expect("valid"), member("a"));
-    Inputs { data, postgres, ..Inputs::new(cluster, me, Millis(10_000)) }
+    let joined = Revision(30);
+    Inputs { birth: 5, joined, data, postgres, ..Inputs::new(cluster, me, Millis(10_000)) }
 }
 
 /// What an action does to a container where everything goes well.
@@ -127,6 +129,7 @@ fn carry_out(world: &mut Inputs, action: Action) {
             world.data = Data::Unfinished(Unfinished::Settling);
             world.postgres = Postgres::Down { crashed: None };
         }
+        Action::SetAside => (world.group, world.released, world.data) = (None, None, Data::Empty),
         Action::StopFast | Action::StopImmediate => world.postgres = Postgres::Down { crashed: None },
         Action::Abort => panic!("nothing is under way"),
     }
@@ -263,6 +266,10 @@ fn old_goals_and_other_peoples_goals_are_refused() {
     assert!(matches!(goals::check(&world, &goal(Order::Recruit)), Err(Refusal::OtherData { .. })));
     world.group = Some("shard-2".parse().expect("valid"));
     assert!(matches!(goals::check(&world, &goal(Order::Recruit)), Err(Refusal::OtherGroup { .. })));
+    world.group = Some("shard-1".parse().expect("valid"));
+    let mut of_another_life = goal(Order::Recruit);
+    of_another_life.members[0].birth = 4;
+    assert!(matches!(goals::check(&world, &of_another_life), Err(Refusal::OtherLife { .. })));
     world.cluster = "d".parse().expect("valid");
     assert!(matches!(goals::check(&world, &goal(Order::Recruit)), Err(Refusal::OtherCluster { .. })));
 }
@@ -277,4 +284,56 @@ fn standbys_seen_are_no_reason_to_act() {
     (world.applied, world.acknowledged, world.objects) = (Some(cohort()), EPOCH, EPOCH);
     world.goal = Some(goal(reign_here()));
     assert_eq!(decide(&world).action, None);
+}
+
+#[test]
+fn who_is_let_go_ends_and_never_reuses_its_data_silently() {
+    for storage in [Storage::Persistent, Storage::Ephemeral] {
+        for state in State::ALL {
+            let mut world = inputs(state);
+            world.storage = storage;
+            world.group = Some("shard-1".parse().expect("valid"));
+            world.released = Some(Revision(31));
+            let end = walk(&mut world);
+            let precious = !matches!(state, State::Empty | State::Unfinished | State::Settling);
+            let kept = precious && storage == Storage::Persistent;
+            assert!(matches!(world.postgres, Postgres::Down { .. }), "{state}: {end:?}");
+            assert_eq!((world.group.is_some(), end.healthy), (kept, !kept), "{state}: {end:?}");
+            assert_eq!(world.data == Data::Empty, !kept, "{state}: {end:?}");
+        }
+    }
+}
+
+#[test]
+fn only_a_coordinator_that_saw_it_leave_lets_a_container_go() {
+    let mut world = inputs(State::Stopped);
+    assert!(!goals::released(&world, Revision(31)), "it has no group");
+    world.group = Some("shard-1".parse().expect("valid"));
+    assert!(!goals::released(&world, Revision(0)), "a coordinator that knows nothing");
+    assert!(!goals::released(&world, Revision(30)), "one that has not seen it join");
+    assert!(goals::released(&world, Revision(31)));
+}
+
+#[test]
+fn a_log_that_has_parted_is_rewound_and_one_whose_way_back_is_gone_is_cloned() {
+    let asked = |history: &str, has_our_wal| {
+        let mut world = inputs(State::Fenced);
+        world.promise = EPOCH;
+        world.goal = Some(goal(follow_b(true)));
+        let lineage = Lineage::parse(history).expect("valid");
+        world.ancestry = Some(Ancestry { timeline: TIMELINE, lineage, has_our_wal, fetched: world.now });
+        decide(&world).action
+    };
+    // It stands at 0/1F4 on timeline 5.
+    assert_eq!(asked("5\t0/400\tx\n", true), Some(Action::Repoint(member("b"))));
+    assert_eq!(asked("5\t0/400\tx\n", false), Some(Action::Clone(member("b"))), "the primary lacks what comes next");
+    assert_eq!(asked("5\t0/100\tx\n", true), Some(Action::Rewind(member("b"))), "it went on after the others left");
+    assert_eq!(asked("4\t0/400\tx\n", true), Some(Action::Rewind(member("b"))), "they never were on its timeline");
+    // Half rewound is neither the one nor the other.
+    let mut world = inputs(State::Unfinished);
+    world.data = Data::Unfinished(Unfinished::Rewinding);
+    world.promise = EPOCH;
+    world.goal = Some(goal(follow_b(true)));
+    assert_eq!(decide(&world).action, Some(Action::Clone(member("b"))));
+    assert_eq!(report::recruited(&world), None);
 }

@@ -2,7 +2,7 @@
 
 use super::forming;
 use crate::{
-    coordinator::core::{candidate, cohort, flapping, planner::World, suspicion},
+    coordinator::core::{candidate, cohort, flapping, members, planner::World, suspicion},
     model::{
         group::{Group, GroupKind, Phase, Reign},
         ids::MemberId,
@@ -26,7 +26,13 @@ pub fn warnings(world: &World<'_>) -> Vec<String> {
                 .push(format!("{id} is paused, a lost primary is not replaced: end that with `howdah resume {id}`"));
         }
         phase(world, group, &mut warnings);
-        members(world, group, &mut warnings);
+        each_member(world, group, &mut warnings);
+        warnings.extend(members::waits_for(world, group));
+    }
+    for container in world.state.idle() {
+        if let Some(report) = world.fresh_report(&container.id).filter(|report| !report.healthy) {
+            warnings.push(format!("{} has no group and is not free for one: {}", container.id, report.note));
+        }
     }
     warnings
 }
@@ -105,7 +111,7 @@ fn durability(world: &World<'_>, group: &Group, reign: &Reign, warnings: &mut Ve
     }
 }
 
-fn members(world: &World<'_>, group: &Group, warnings: &mut Vec<String>) {
+fn each_member(world: &World<'_>, group: &Group, warnings: &mut Vec<String>) {
     let id = &group.id;
     for member in group.members.keys() {
         let Some(report) = world.fresh_report(member) else {

@@ -58,6 +58,8 @@ impl State {
             phase: Phase::Forming { founder: founder.clone() },
             reign: None,
             last_timeline: FOUNDED_ON,
+            replicas: u32::try_from(members.len() - 1).ok(),
+            leaving: BTreeSet::new(),
             paused: false,
             hasty: 0,
             system_identifier: None,
@@ -65,6 +67,7 @@ impl State {
             reason: proposal.reason.clone(),
         };
         self.membership.extend(members.iter().map(|member| (member.clone(), id.clone())));
+        self.moved.extend(members.iter().map(|member| (member.clone(), self.revision)));
         self.groups.insert(id.clone(), group);
         let names: Vec<_> = members.iter().map(MemberId::as_str).collect();
         self.event(
@@ -173,6 +176,8 @@ impl State {
             let next = Reign { epoch, primary: primary.clone(), timeline, recorded, ordered };
             let words = format!("{primary} on timeline {timeline}, cohort {}", describe(&next.ordered));
             group.phase = Phase::Promoting { next };
+            // Whoever has everything is needed, wanted or not.
+            group.leaving.remove(primary);
             Ok(words)
         })
     }
@@ -218,7 +223,7 @@ impl State {
     }
 
     /// Changes a group: `change` refuses or says what it did, which becomes the event.
-    fn alter(
+    pub(super) fn alter(
         &mut self,
         id: &GroupId,
         proposal: &Proposal,

@@ -129,6 +129,9 @@ impl State {
                 {
                     return Err(Refusal::NotFound(format!("{to} is not a member of {group}; see `howdah status`")));
                 }
+                if let Some(to) = to.as_ref().filter(|to| self.groups[group].leaving.contains(*to)) {
+                    return refuse(format!("{to} is leaving {group}: choose another member"));
+                }
                 (group.clone(), epoch)
             }
             // What a person accepts in an emergency does not wait for an operation that waits for just that.
@@ -139,6 +142,7 @@ impl State {
             OperationKind::AddCoordinator { .. }
             | OperationKind::RemoveCoordinator { .. }
             | OperationKind::ReplaceCoordinator { .. } => (self.begin_coordinators(kind)?, Epoch(0)),
+            OperationKind::RemoveMember { .. } | OperationKind::SetReplicas { .. } => self.members_target(kind)?,
             OperationKind::Pause { group } | OperationKind::Resume { group } => {
                 (self.maintenance_target(group.as_ref())?, Epoch(0))
             }
@@ -156,7 +160,7 @@ impl State {
             outcome: None,
         });
         self.event(target.as_str(), "operation-begun", words, proposal);
-        if let Some(message) = self.maintain(kind, proposal) {
+        if let Some(message) = self.maintain(kind, proposal).or_else(|| self.change_members(kind, proposal)) {
             self.finish_operation(&id, &OperationOutcome::Done { message }, proposal)?;
         }
         Ok(Outcome::Operation(id))
@@ -193,13 +197,17 @@ impl State {
     /// Group, if its primary may be changed by people now: its newest epoch.
     fn check_change_of_primary(&self, id: &GroupId) -> Result<Epoch, Refusal> {
         let group = self.check_has_data(id)?;
-        if let Some(other) = self.operations.iter().find(|other| other.runs() && other.target == *id) {
+        let other = |it: &&Operation| {
+            let of_members = matches!(it.kind, OperationKind::RemoveMember { .. } | OperationKind::SetReplicas { .. });
+            it.runs() && it.target == *id && !of_members
+        };
+        if let Some(other) = self.operations.iter().find(other) {
             return refuse(format!("{} is running for {id}: wait until it has ended", other.id));
         }
         Ok(group.epoch)
     }
 
-    fn check_has_data(&self, id: &GroupId) -> Result<&Group, Refusal> {
+    pub(super) fn check_has_data(&self, id: &GroupId) -> Result<&Group, Refusal> {
         let group = self.group(id)?;
         if matches!(group.phase, Phase::Forming { .. }) {
             return refuse(format!("{id} is still forming and has no primary to change"));

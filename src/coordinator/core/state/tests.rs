@@ -63,6 +63,7 @@ impl Cluster {
                 zone: String::new(),
                 wish: None,
                 priority: 50,
+                birth: 0,
             };
             self.run(Command::Register { container });
         }
