@@ -30,11 +30,18 @@ pub struct Fixed<'a> {
     pub port: u16,
     /// `max_slot_wal_keep_size`.
     pub slot_wal_keep_mb: u32,
+    /// `PostgreSQL`'s major version.
+    pub major: u32,
 }
+
+/// The first version that keeps logical slots over a failover (manual, "Logical Replication Failover").
+pub const SYNCS_SLOTS: u32 = 17;
 
 /// `howdah.conf`. The reasons for the numbers stand beside them.
 pub fn fixed(settings: &Fixed<'_>) -> String {
-    let Fixed { listen, port, slot_wal_keep_mb } = settings;
+    let Fixed { listen, port, slot_wal_keep_mb, major } = settings;
+    // Slots that were made with `failover => true` are kept on every standby.
+    let sync_slots = if *major >= SYNCS_SLOTS { "sync_replication_slots = on\n" } else { "" };
     let (listen, wal_sender_timeout) = (quote(listen), WAL_SENDER_TIMEOUT);
     format!(
         "# Written by howdah before every start; changes are lost.
@@ -75,7 +82,7 @@ logging_collector = off
 log_destination = 'stderr'
 log_line_prefix = '%m [%p] %q%u@%d '
 lc_messages = 'C'
-"
+{sync_slots}"
     )
 }
 
@@ -98,6 +105,8 @@ pub struct Dynamic<'a> {
     pub cohort: Option<&'a Cohort>,
     /// Grows with each change, so that a session can tell that the file was read.
     pub generation: u64,
+    /// `PostgreSQL`'s major version.
+    pub major: u32,
 }
 
 /// Its text.
@@ -107,7 +116,9 @@ pub fn dynamic(settings: &Dynamic<'_>) -> String {
         None => (String::new(), String::new(), ""),
         Some(to) => {
             let conninfo = conninfo(to.primary, REPLICATION_ROLE, to.me.as_str());
-            (format!("{conninfo} password={}", to.password), slot_name(to.me), to.primary.id.as_str())
+            // Slots are synchronised over an ordinary connection, which needs a database.
+            let database = if settings.major >= SYNCS_SLOTS { " dbname=postgres" } else { "" };
+            (format!("{conninfo} password={}{database}", to.password), slot_name(to.me), to.primary.id.as_str())
         }
     };
     let mut text = "# Written by howdah; changes are lost.\n".to_owned();
@@ -120,7 +131,19 @@ pub fn dynamic(settings: &Dynamic<'_>) -> String {
     ] {
         writeln!(text, "{name} = {}", quote(value)).expect("writing to a string cannot fail");
     }
+    if settings.major >= SYNCS_SLOTS {
+        let slots = quote(&synchronized_standby_slots(settings.cohort));
+        writeln!(text, "synchronized_standby_slots = {slots}").expect("writing to a string cannot fail");
+    }
     text
+}
+
+/// Slots of the standbys that must have a change before a subscriber of a failover slot gets it: all of the
+/// cohort, as any of them may be elected; so no subscriber is ever ahead of the next primary. One that is lost
+/// holds subscribers up until it has left the cohort.
+pub fn synchronized_standby_slots(cohort: Option<&Cohort>) -> String {
+    let slots = cohort.iter().filter(|cohort| cohort.acks > 0).flat_map(|cohort| &cohort.standbys).map(slot_name);
+    slots.collect::<Vec<_>>().join(", ")
 }
 
 /// `ANY k ("a", "b")`, or nothing where nobody is waited for.
@@ -183,6 +206,38 @@ mod tests {
         assert_eq!(synchronous_standby_names(&cohort), r#"ANY 1 ("a", "b-1")"#);
         cohort.acks = 0;
         assert_eq!(synchronous_standby_names(&cohort), "");
+    }
+
+    #[test]
+    fn failover_slots_are_kept_where_postgresql_can() {
+        let member = |name: &str| name.parse::<MemberId>().expect("valid");
+        let cohort = Cohort { standbys: [member("b-1"), member("a")].into(), acks: 1, ordered_at: Revision(3) };
+        let to = Container {
+            id: member("p"),
+            host: "h".to_owned(),
+            port: 1,
+            kind: crate::model::group::GroupKind::Shard,
+            zone: String::new(),
+            wish: None,
+            priority: 50,
+            birth: 0,
+        };
+        let text = |major| {
+            let fixed = fixed(&Fixed { listen: "*", port: 1, slot_wal_keep_mb: 1, major });
+            let me = member("a");
+            let upstream = Some(Upstream { primary: &to, password: "00", me: &me });
+            let standby = dynamic(&Dynamic { upstream, cohort: None, generation: 1, major });
+            let primary = dynamic(&Dynamic { upstream: None, cohort: Some(&cohort), generation: 1, major });
+            (fixed, standby, primary)
+        };
+        let (fixed, standby, primary) = text(17);
+        assert!(fixed.contains("\nsync_replication_slots = on\n"), "{fixed}");
+        assert!(standby.contains(" dbname=postgres'\n") && standby.contains("synchronized_standby_slots = ''\n"));
+        assert!(primary.contains("\nsynchronized_standby_slots = 'a, b_1'\n"), "{primary}");
+        let (fixed, standby, primary) = text(16);
+        assert!([fixed, standby, primary].iter().all(|text| !text.contains("sync_rep") && !text.contains("dbname")));
+        let alone = Cohort { acks: 0, ..cohort };
+        assert_eq!(synchronized_standby_slots(Some(&alone)), "", "nobody is waited for");
     }
 
     #[test]

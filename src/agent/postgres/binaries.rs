@@ -12,6 +12,8 @@ const OLDEST: u32 = 15;
 #[derive(Debug, Clone)]
 pub struct Binaries {
     dir: PathBuf,
+    /// Major version.
+    pub major: u32,
 }
 
 /// Why there are none.
@@ -40,7 +42,7 @@ impl Binaries {
     pub async fn find(configured: Option<&Path>, account: &Account) -> Result<Self, BinariesError> {
         if let Some(dir) = configured {
             return match version(dir, account).await {
-                Some(version) if version >= OLDEST => Ok(Self { dir: dir.to_owned() }),
+                Some(major) if major >= OLDEST => Ok(Self { dir: dir.to_owned(), major }),
                 Some(version) => Err(BinariesError::Old { dir: dir.to_owned(), version }),
                 None => Err(BinariesError::Missing { looked: dir.display().to_string() }),
             };
@@ -56,7 +58,7 @@ impl Binaries {
             }
         }
         match found {
-            Some((version, dir)) if version >= OLDEST => Ok(Self { dir }),
+            Some((major, dir)) if major >= OLDEST => Ok(Self { dir, major }),
             Some((version, dir)) => Err(BinariesError::Old { dir, version }),
             None => Err(BinariesError::Missing {
                 looked: "pg_config, /usr/lib/postgresql, /usr/pgsql-*, Homebrew".to_owned(),

@@ -89,7 +89,7 @@ impl Server {
         let data = self.layout.data();
         self.write(&data.join("postgresql.conf"), "include 'howdah.conf'\ninclude 'howdah_dynamic.conf'\n")?;
         let slot_wal_keep_mb = goal.map_or(SLOT_WAL_KEEP_MB, |goal| goal.settings.slot_wal_keep_mb);
-        let fixed = Fixed { listen: &self.listen, port: self.port, slot_wal_keep_mb };
+        let fixed = Fixed { listen: &self.listen, port: self.port, slot_wal_keep_mb, major: self.binaries.major };
         self.write(&data.join("howdah.conf"), &settings::fixed(&fixed))?;
         self.write_dynamic(goal, upstream, None)?;
         self.write_access(goal)?;
@@ -118,6 +118,7 @@ impl Server {
             upstream: container.map(|primary| Upstream { primary, password: password.reveal(), me: &self.me }),
             cohort,
             generation,
+            major: self.binaries.major,
         });
         self.write(&self.layout.data().join("howdah_dynamic.conf"), &text)?;
         Ok(generation)
@@ -144,8 +145,9 @@ impl Server {
     fn drop_own_settings_from_auto_conf(&self) -> Result<(), ActionError> {
         let path = self.layout.data().join("postgresql.auto.conf");
         let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
-        let ours = settings::fixed(&Fixed { listen: "", port: 0, slot_wal_keep_mb: 0 })
-            + &settings::dynamic(&Dynamic::default());
+        let major = u32::MAX;
+        let ours = settings::fixed(&Fixed { listen: "", port: 0, slot_wal_keep_mb: 0, major })
+            + &settings::dynamic(&Dynamic { major, ..Dynamic::default() });
         let name = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
         let ours: Vec<_> = ours.lines().map(name).collect();
         let kept = |line: &&str| line.starts_with('#') || !ours.contains(&name(line));

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, sync::PoisonError, time::Duration};
 use tokio::time::interval;
 use tokio_postgres::{Client, error::SqlState};
 
-use crate::model::{goal::Goal, group::Cohort, ids::MemberId, numbers::Epoch, schema::RECORD_EPOCH};
+use crate::{
+    agent::core::settings::SYNCS_SLOTS,
+    model::{goal::Goal, group::Cohort, ids::MemberId, numbers::Epoch, schema::RECORD_EPOCH},
+};
 
 use super::{
     ActionError, Look, Server, Session,
@@ -64,7 +67,14 @@ impl Server {
 
     /// Makes the physical slots exactly `slots`.
     pub async fn set_slots(&self, slots: &[String]) -> Result<(), ActionError> {
-        self.with_session("setting the replication slots", SMALL, async |client| set_slots(client, slots).await).await
+        let former = self.binaries.major >= SYNCS_SLOTS;
+        self.with_session("setting the replication slots", SMALL, async |client| {
+            if former {
+                client.batch_execute(DROP_FORMER_SLOTS).await?;
+            }
+            set_slots(client, slots).await
+        })
+        .await
     }
 
     /// Writes the epoch's row and waits, as long as it takes, until the cohort has it.
@@ -137,6 +147,11 @@ fn as_in(cohort: &Cohort, sender: &super::look::Sender) -> bool {
 }
 
 /// Drops physical slots that are not wanted, or have lost what they kept; makes those that are missing.
+/// A former primary's own failover slots would stand in the way of those that it is to copy as a standby. (A
+/// standby has none but copies; on a primary nothing happens.)
+const DROP_FORMER_SLOTS: &str = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+    WHERE pg_is_in_recovery() AND slot_type = 'logical' AND failover AND NOT synced AND NOT active";
+
 pub(super) async fn set_slots(client: &Client, slots: &[String]) -> Result<(), tokio_postgres::Error> {
     let drop = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
         WHERE slot_type = 'physical' AND NOT temporary AND NOT active
