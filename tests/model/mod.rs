@@ -22,8 +22,8 @@
 //! **Not covered**: Raft itself; operations but switchover; a loss that a person accepts; several groups; an
 //! agent that acts on an older look at `PostgreSQL` (the runner orders looks and actions) or late on a newer
 //! order; a `PostgreSQL` that does not do what it was told (tests against the real one see to that). Routers
-//! may be far behind, but are taken to write only on the timeline of a reign that they were told of. They do
-//! not check that yet: what it can cost is the last of the broken rules.
+//! may be far behind, but write only on the timeline of a reign that they were told of, as each of their new
+//! connections is asked for it: what it costs without that is the last of the broken rules.
 //!
 //! What must never be seen is judged by `checker.rs`, which shares no code with what decides. What must be
 //! seen (`sights.rs`) keeps "nothing found" from being empty. From one in so many states everything is let
